@@ -1,0 +1,15 @@
+//! The model and every decision: pure, no async, no clock, no I/O.
+//!
+//! [`reconcile::up`] and [`reconcile::down`] compare what is wanted (a compose project) with
+//! what is seen ([`Seen`]) and return a [`Plan`]: operations with their order. Whoever executes
+//! the plan decides nothing.
+
+pub mod labels;
+pub mod names;
+pub mod plan;
+pub mod reconcile;
+pub mod seen;
+pub mod shared;
+
+pub use plan::{Operation, Plan, Step};
+pub use seen::{Container, Health, Image, Network, Seen, State, Volume};

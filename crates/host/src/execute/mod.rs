@@ -1,0 +1,340 @@
+//! Executes a plan: as parallel as its order allows, with every step's progress told.
+
+mod containers;
+mod resources;
+mod wait;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::Semaphore;
+use wharfie_compose::model::{Project, Service};
+use wharfie_core::{Operation, Plan, Seen};
+
+use crate::translate::Other;
+use crate::{Engine, Error};
+
+/// Requests to the Engine at a time: more do not make it faster.
+const PARALLEL: usize = 16;
+
+/// What happens to a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// It has begun.
+    Started,
+    /// A line of its output.
+    Note(String),
+    /// It is done.
+    Done,
+    /// It has failed.
+    Failed(String),
+}
+
+/// Is told what happens to each step.
+pub trait Progress: Send + Sync {
+    /// Something happened to the step with this index.
+    fn event(&self, step: usize, event: Event);
+}
+
+/// How builds go about it.
+#[derive(Debug, Clone, Default)]
+pub struct BuildFlags {
+    /// Without the cache.
+    pub no_cache: bool,
+    /// Pull base images even if they are there.
+    pub pull: bool,
+    /// Build arguments over the file's.
+    pub args: BTreeMap<String, Option<String>>,
+}
+
+/// What an execution needs beside the plan.
+pub struct ExecuteContext<'a> {
+    /// The project; plans that only stop and remove need none.
+    pub project: Option<&'a Project>,
+    /// What the plan was made from.
+    pub seen: &'a Seen,
+    /// How builds go about it.
+    pub build: BuildFlags,
+    /// Requests at a time; 0 for the usual number.
+    pub parallel: usize,
+}
+
+/// Containers of each service, by number, as they are now.
+type Containers = BTreeMap<String, BTreeMap<u32, Other>>;
+
+struct Executor<'a> {
+    engine: &'a Engine,
+    context: &'a ExecuteContext<'a>,
+    containers: Mutex<Containers>,
+    slots: Semaphore,
+    /// Something failed: nothing new is begun, and nothing is waited for any longer.
+    failed: AtomicBool,
+    progress: &'a dyn Progress,
+}
+
+impl Engine {
+    /// Executes a plan. After a failure nothing new is begun, and what runs is waited for.
+    /// Dropping the future ends it at once: the same command finishes what is left.
+    ///
+    /// # Errors
+    /// Every failure.
+    pub async fn execute(
+        &self,
+        context: &ExecuteContext<'_>,
+        plan: &Plan,
+        progress: &dyn Progress,
+    ) -> Result<(), Vec<Error>> {
+        let mut containers = Containers::new();
+        for c in context.seen.containers.iter().filter(|c| !c.oneoff) {
+            let other = Other {
+                id: c.id.clone(),
+                name: c.name.clone(),
+            };
+            containers
+                .entry(c.service.clone())
+                .or_default()
+                .insert(c.number, other);
+        }
+        let executor = Executor {
+            engine: self,
+            context,
+            containers: Mutex::new(containers),
+            slots: Semaphore::new(if context.parallel == 0 {
+                PARALLEL
+            } else {
+                context.parallel
+            }),
+            failed: AtomicBool::new(false),
+            progress,
+        };
+        executor.run(plan).await
+    }
+}
+
+impl Executor<'_> {
+    async fn run(&self, plan: &Plan) -> Result<(), Vec<Error>> {
+        let mut waiting: Vec<usize> = plan.steps.iter().map(|s| s.after.len()).collect();
+        let mut followers: Vec<Vec<usize>> = vec![Vec::new(); plan.steps.len()];
+        for (i, step) in plan.steps.iter().enumerate() {
+            for &before in &step.after {
+                followers[before].push(i);
+            }
+        }
+        let mut running = FuturesUnordered::new();
+        let mut errors = Vec::new();
+        let ready = waiting.iter().enumerate().filter(|(_, n)| **n == 0);
+        for (i, _) in ready {
+            running.push(self.step(i, &plan.steps[i].operation));
+        }
+        while let Some((i, result)) = running.next().await {
+            match result {
+                Some(Ok(())) => self.progress.event(i, Event::Done),
+                // A wait that was given up because of another failure tells nothing.
+                Some(Err(Error::Cancelled(_))) | None => {}
+                Some(Err(error)) => {
+                    self.failed.store(true, Ordering::Relaxed);
+                    self.progress.event(i, Event::Failed(error.to_string()));
+                    errors.push(error);
+                }
+            }
+            if !errors.is_empty() {
+                continue;
+            }
+            for &next in &followers[i] {
+                waiting[next] -= 1;
+                if waiting[next] == 0 {
+                    running.push(self.step(next, &plan.steps[next].operation));
+                }
+            }
+        }
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(errors)
+        }
+    }
+
+    /// Does a step; `None` if something else failed before it began.
+    async fn step(
+        &self,
+        index: usize,
+        operation: &Operation,
+    ) -> (usize, Option<Result<(), Error>>) {
+        // A wait takes no slot: what it waits for may need one.
+        let _slot = match operation {
+            Operation::Wait { .. } => None,
+            _ => self.slots.acquire().await.ok(),
+        };
+        if self.failed.load(Ordering::Relaxed) {
+            return (index, None);
+        }
+        self.progress.event(index, Event::Started);
+        let note = |line: &str| self.progress.event(index, Event::Note(line.to_owned()));
+        (index, Some(self.operation(operation, &note).await))
+    }
+
+    async fn operation(
+        &self,
+        operation: &Operation,
+        note: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<(), Error> {
+        let engine = self.engine;
+        match operation {
+            Operation::PullImage { service, image } => {
+                let platform = self
+                    .service(service)
+                    .map(|s| s.platform.clone())
+                    .unwrap_or_default();
+                engine.pull(image, &platform, &mut |line| note(line)).await
+            }
+            Operation::BuildImage { service, image } => self.build(service, image, note).await,
+            Operation::CreateNetwork { network, name } => self.create_network(network, name).await,
+            Operation::RemoveNetwork { name, .. } => self.remove_network(name, note).await,
+            Operation::CreateVolume { volume, name } => self.create_volume(volume, name).await,
+            Operation::RemoveVolume { name } => {
+                let options = bollard::query_parameters::RemoveVolumeOptionsBuilder::default()
+                    .force(true)
+                    .build();
+                let result = engine.docker.remove_volume(name, Some(options)).await;
+                result.map_err(|e| Error::from_engine(format!("cannot remove volume {name}"), e))
+            }
+            Operation::RemoveImage { image } => {
+                let options = None::<bollard::query_parameters::RemoveImageOptions>;
+                let result = engine.docker.remove_image(image, options, None).await;
+                result
+                    .map(drop)
+                    .map_err(|e| Error::from_engine(format!("cannot remove image {image}"), e))
+            }
+            Operation::CreateContainer {
+                service,
+                number,
+                name,
+            } => {
+                let id = self
+                    .create(service, *number, name, name, BTreeMap::new(), None)
+                    .await?;
+                self.remember(service, *number, id, name);
+                Ok(())
+            }
+            Operation::RecreateContainer {
+                service,
+                number,
+                name,
+                old,
+                renew_volumes,
+                timeout,
+                ..
+            } => {
+                self.recreate(service, *number, name, old, *renew_volumes, *timeout)
+                    .await
+            }
+            Operation::StartContainer { service, name } => {
+                match engine.start(name).await {
+                    Err(error) if error.is_left_over_task() => {
+                        note("the Engine died while it started this container; making it anew");
+                        self.renew(service, name).await?;
+                        engine.start(name).await?;
+                    }
+                    started => started?,
+                }
+                self.hooks(service, name, |s| &s.post_start, "post_start")
+                    .await
+            }
+            Operation::RestartContainer {
+                service,
+                name,
+                timeout,
+                ..
+            } => {
+                self.hooks(service, name, |s| &s.pre_stop, "pre_stop")
+                    .await?;
+                engine.restart(name, *timeout).await?;
+                self.hooks(service, name, |s| &s.post_start, "post_start")
+                    .await
+            }
+            Operation::Wait {
+                name,
+                condition,
+                required,
+                ..
+            } => match self.wait(name, *condition).await {
+                Err(error) if !required => {
+                    note(&format!("{error}; it is not required"));
+                    Ok(())
+                }
+                result => result,
+            },
+            Operation::StopContainer {
+                service,
+                id,
+                timeout,
+                ..
+            } => {
+                self.hooks(service, id, |s| &s.pre_stop, "pre_stop").await?;
+                engine.stop(id, *timeout).await
+            }
+            Operation::RemoveContainer {
+                service,
+                id,
+                running,
+                volumes,
+                timeout,
+                ..
+            } => {
+                if *running {
+                    self.hooks(service, id, |s| &s.pre_stop, "pre_stop").await?;
+                    match engine.stop(id, *timeout).await {
+                        Err(e) if e.is_not_found() => return Ok(()),
+                        result => result?,
+                    }
+                }
+                engine.remove(id, *volumes, true).await
+            }
+        }
+    }
+
+    fn project(&self) -> Result<&Project, Error> {
+        self.context
+            .project
+            .ok_or_else(|| Error::Local("this needs the project's file".to_owned()))
+    }
+
+    fn service(&self, name: &str) -> Option<&Service> {
+        self.context.project?.any_service(name)
+    }
+
+    fn known_service(&self, name: &str) -> Result<&Service, Error> {
+        self.service(name)
+            .ok_or_else(|| Error::Local(format!("no such service: {name}")))
+    }
+
+    /// The containers now, in the order of their numbers.
+    fn others(&self) -> BTreeMap<String, Vec<Other>> {
+        let containers = self
+            .containers
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        containers
+            .iter()
+            .map(|(service, by_number)| (service.clone(), by_number.values().cloned().collect()))
+            .collect()
+    }
+
+    fn remember(&self, service: &str, number: u32, id: String, name: &str) {
+        let mut containers = self
+            .containers
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let other = Other {
+            id,
+            name: name.to_owned(),
+        };
+        containers
+            .entry(service.to_owned())
+            .or_default()
+            .insert(number, other);
+    }
+}

@@ -1,0 +1,25 @@
+//! What is done to one host: the Docker Engine through its API. Nothing here decides; it
+//! observes, and it executes the plans of `wharfie-core`.
+
+pub mod build;
+mod connect;
+mod container;
+mod error;
+mod execute;
+mod image;
+mod inject;
+mod lock;
+mod observe;
+mod port_owner;
+mod session;
+mod streams;
+pub mod support;
+pub mod translate;
+
+pub use connect::{ApiVersion, Engine, EngineVersion};
+pub use error::Error;
+pub use execute::{BuildFlags, Event, ExecuteContext, Progress};
+pub use lock::ProjectLock;
+pub use observe::{ProjectSummary, Scope};
+pub use session::{ExecOptions, OneOff, Resizer, Session};
+pub use streams::{ContainerEvent, LogOptions, Output};

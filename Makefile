@@ -1,0 +1,38 @@
+# make demo | test | bench | lint | docs | clean. Each installs what it needs.
+SHELL := /bin/bash
+CARGO ?= cargo
+# Labs of the tests stand apart from labs that people made: the clean-up takes these only.
+test clean: export WHARFIE_LAB_DIR = /var/tmp/wharfie-test
+.DEFAULT_GOAL := help
+
+.PHONY: help demo test bench lint docs clean prerequisites
+
+help: ## what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+prerequisites:
+	@scripts/prerequisites
+
+demo: prerequisites ## bring up examples/three-tier and look at it
+	@scripts/demo
+
+lint: ## format, clippy, licences
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check; else echo "cargo-deny is not installed: licences not checked"; fi
+
+test: prerequisites lint ## everything: unit, property, corpus, lab
+	examples/prepare
+	$(CARGO) build --workspace --locked
+	$(CARGO) test --workspace --locked
+	@scripts/clean-up
+
+docs: ## write what is generated from the code
+	WHARFIE_WRITE_DOCS=1 $(CARGO) test --locked -p wharfie-host --lib the_document_is_current
+
+bench: prerequisites ## against the reference and the bare Engine, side by side
+	@scripts/bench
+
+clean: ## remove what builds and labs left
+	-@scripts/clean-up
+	$(CARGO) clean

@@ -1,0 +1,161 @@
+//! What can be typed: the global options and the list of commands.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands;
+use crate::output::progress::Mode;
+use crate::output::style::Ansi;
+
+/// Runs applications described in Compose files on Docker hosts.
+#[derive(Debug, Parser)]
+#[command(
+    name = "wharfie",
+    version,
+    propagate_version = false,
+    after_help = "Example:\n  wharfie up -d          start the application of ./compose.yaml\n  wharfie ps             see it\n  wharfie down           take it down",
+    next_help_heading = "Global options"
+)]
+pub(crate) struct Cli {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub(crate) global: Global,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options that stand before the command; the first ones may also stand behind it.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// Compose file (several: the later override the earlier; "-" is standard input)
+    #[arg(short, long = "file", value_name = "FILE")]
+    pub(crate) files: Vec<String>,
+
+    /// Project name [default: the file's "name", else the directory's name]
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) project_name: Option<String>,
+
+    /// Directory that relative paths start from [default: the first file's]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) project_directory: Option<PathBuf>,
+
+    /// Profile to enable (several are possible; "*" is all)
+    #[arg(long = "profile", value_name = "PROFILE")]
+    pub(crate) profiles: Vec<String>,
+
+    /// File with variables, in place of ".env" (several are possible)
+    #[arg(long = "env-file", value_name = "FILE")]
+    pub(crate) env_files: Vec<PathBuf>,
+
+    /// Docker Engine to use [default: the local one]
+    #[arg(
+        short = 'H',
+        long,
+        env = "DOCKER_HOST",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pub(crate) host: Option<String>,
+
+    /// Operations done at a time, -1 for as many as the Engine takes
+    #[arg(
+        long,
+        env = "COMPOSE_PARALLEL_LIMIT",
+        hide_env_values = true,
+        default_value_t = -1,
+        allow_negative_numbers = true,
+        value_name = "N"
+    )]
+    pub(crate) parallel: i64,
+
+    /// When to use colours
+    #[arg(
+        long,
+        global = true,
+        env = "COMPOSE_ANSI",
+        hide_env_values = true,
+        value_enum,
+        default_value_t,
+        value_name = "WHEN",
+        hide_possible_values = false
+    )]
+    pub(crate) ansi: Ansi,
+
+    /// How to show progress
+    #[arg(
+        long,
+        global = true,
+        env = "COMPOSE_PROGRESS",
+        hide_env_values = true,
+        value_enum,
+        default_value_t,
+        value_name = "TYPE"
+    )]
+    pub(crate) progress: Mode,
+
+    /// Say what would be done, and do nothing
+    #[arg(long, global = true)]
+    pub(crate) dry_run: bool,
+}
+
+/// The commands; each one's own documentation is its help.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Up(commands::up::Up),
+    Down(commands::down::Down),
+    Ps(commands::ps::Ps),
+    Ls(commands::ls::Ls),
+    Logs(commands::logs::Logs),
+    Scale(commands::scale::Scale),
+    Plan(commands::plan::Plan),
+    #[command(alias = "convert")]
+    Config(commands::config::Config),
+    Build(commands::build::Build),
+    Pull(commands::pull::Pull),
+    Exec(commands::exec::Exec),
+    Run(commands::run_once::Run),
+    Create(commands::create::Create),
+    Start(commands::start::Start),
+    Stop(commands::stop::Stop),
+    Restart(commands::restart::Restart),
+    Kill(commands::kill::Kill),
+    Rm(commands::rm::Rm),
+    Pause(commands::pause::Pause),
+    Unpause(commands::pause::Unpause),
+    Wait(commands::wait::Wait),
+    Top(commands::top::Top),
+    Port(commands::port::Port),
+    Events(commands::events::Events),
+    Version(commands::version::Version),
+    Completion(commands::completion::Completion),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        use clap::CommandFactory;
+        for command in Cli::command().get_subcommands() {
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(
+                help.contains("Example"),
+                "{} has no example",
+                command.get_name()
+            );
+        }
+    }
+}

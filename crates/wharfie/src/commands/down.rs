@@ -1,0 +1,94 @@
+//! `wharfie down`.
+
+use clap::{Args, ValueEnum};
+use wharfie_core::reconcile::{self, DownOptions, RemoveImages};
+
+use crate::context::Context;
+use crate::control::{Control, Execution};
+use crate::failure::{Failure, Message};
+use crate::output::warn;
+use crate::signals::Interrupts;
+
+/// Stops and removes the containers and networks of a project.
+///
+/// With -p and without files everything that carries the project's label is meant.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wharfie down              take the application down, keep its volumes\n  wharfie down -v           remove its volumes too\n  wharfie -p demo down      by name, without the files"
+)]
+pub(crate) struct Down {
+    /// Remove named volumes of the files and anonymous volumes too
+    #[arg(short, long)]
+    volumes: bool,
+    /// Remove images too
+    #[arg(long, value_enum, value_name = "WHICH")]
+    rmi: Option<Rmi>,
+    /// Remove containers of services that are not in the files
+    #[arg(long, env = "COMPOSE_REMOVE_ORPHANS", hide_env = true)]
+    remove_orphans: bool,
+    /// Seconds that containers may take to stop [default: each service's own time]
+    #[arg(short, long, value_name = "SECONDS")]
+    timeout: Option<u32>,
+    /// Services to take down [default: all, and networks]
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+}
+
+/// Which images are removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Rmi {
+    /// Those without a name of the user's
+    Local,
+    /// All that the services use
+    All,
+}
+
+impl Down {
+    /// Does it.
+    pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
+        let mut target = context.target(&self.services)?;
+        if self.rmi.is_some() && target.loaded.is_none() {
+            // Only the files say which images are meant.
+            target.loaded = Some(context.load(&[])?);
+        }
+        let control = Control::connect(context).await?;
+        let lock = control.lock(&target.name).await?;
+        let seen = match target.project() {
+            // Images are looked up only if they are to go.
+            Some(project) if self.rmi.is_some() => control.observe(project).await?,
+            _ => control.observe_name(&target.name).await?,
+        };
+        let options = DownOptions {
+            services: self.services.clone(),
+            volumes: self.volumes,
+            images: self.rmi.map(|r| match r {
+                Rmi::Local => RemoveImages::Local,
+                Rmi::All => RemoveImages::All,
+            }),
+            remove_orphans: self.remove_orphans,
+            timeout: self.timeout.map(i64::from),
+        };
+        let plan = reconcile::down(target.project(), &seen, &options);
+        plan.notices.iter().for_each(|n| warn(n));
+        if plan.is_empty() {
+            warn(&format!(
+                "no resource found to remove for project {:?}",
+                target.name
+            ));
+            return Ok(());
+        }
+        let progress = context.progress();
+        let mut interrupts = Interrupts::listen()?;
+        let execution = Execution::default();
+        tokio::select! {
+            done = control.execute(target.project(), &seen, &plan, &execution, &progress) => done?,
+            () = interrupts.next() => {
+                progress.finish();
+                return Err(Failure::Interrupted(Message::new("interrupted; what is left stays"))
+                    .help("the same command removes it"));
+            }
+        }
+        drop(lock);
+        Ok(())
+    }
+}

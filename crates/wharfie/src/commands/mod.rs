@@ -1,0 +1,70 @@
+//! The commands, one file each. Each is its options and a `run`.
+
+mod attached;
+pub(crate) mod build;
+pub(crate) mod completion;
+pub(crate) mod config;
+mod config_select;
+pub(crate) mod create;
+pub(crate) mod down;
+pub(crate) mod events;
+pub(crate) mod exec;
+pub(crate) mod kill;
+mod lifecycle;
+pub(crate) mod logs;
+pub(crate) mod ls;
+pub(crate) mod pause;
+mod pick;
+pub(crate) mod plan;
+pub(crate) mod port;
+pub(crate) mod ps;
+pub(crate) mod pull;
+pub(crate) mod restart;
+pub(crate) mod rm;
+pub(crate) mod run_once;
+mod run_overrides;
+pub(crate) mod scale;
+mod shape;
+pub(crate) mod start;
+pub(crate) mod stop;
+pub(crate) mod top;
+pub(crate) mod up;
+pub(crate) mod version;
+pub(crate) mod wait;
+
+use crate::cli::{Cli, Command};
+use crate::context::Context;
+use crate::failure::Failure;
+
+/// Does what was typed.
+pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
+    let context = Context::new(cli.global);
+    match cli.command {
+        Command::Up(c) => c.run(&context).await,
+        Command::Down(c) => c.run(&context).await,
+        Command::Ps(c) => c.run(&context).await,
+        Command::Ls(c) => c.run(&context).await,
+        Command::Logs(c) => c.run(&context).await,
+        Command::Scale(c) => c.run(&context).await,
+        Command::Plan(c) => c.run(&context).await,
+        Command::Config(c) => c.run(&context),
+        Command::Build(c) => c.run(&context).await,
+        Command::Pull(c) => c.run(&context).await,
+        Command::Exec(c) => c.run(&context).await,
+        Command::Run(c) => c.run(&context).await,
+        Command::Create(c) => c.run(&context).await,
+        Command::Start(c) => c.run(&context).await,
+        Command::Stop(c) => c.run(&context).await,
+        Command::Restart(c) => c.run(&context).await,
+        Command::Kill(c) => c.run(&context).await,
+        Command::Rm(c) => c.run(&context).await,
+        Command::Pause(c) => c.run(&context).await,
+        Command::Unpause(c) => c.run(&context).await,
+        Command::Wait(c) => c.run(&context).await,
+        Command::Top(c) => c.run(&context).await,
+        Command::Port(c) => c.run(&context).await,
+        Command::Events(c) => c.run(&context).await,
+        Command::Version(c) => c.run(),
+        Command::Completion(c) => c.run(),
+    }
+}

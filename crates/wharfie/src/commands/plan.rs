@@ -1,0 +1,48 @@
+//! `wharfie plan`.
+
+use clap::Args;
+use serde_json::json;
+
+use super::shape::{self, UpShape};
+use crate::context::Context;
+use crate::control::Control;
+use crate::failure::Failure;
+use crate::output::{self, Listing, say, warn};
+
+/// Shows what "up" would do, an operation a line, and does nothing.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wharfie plan\n  wharfie plan --format json --scale web=3 | jq '.steps[].operation.action'"
+)]
+pub(crate) struct Plan {
+    /// What the plan is to look like.
+    #[command(flatten)]
+    up: UpShape,
+    /// Output format
+    #[arg(long, value_enum, default_value = "table")]
+    format: Listing,
+    /// Services to bring up, with those they depend on [default: all]
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+}
+
+impl Plan {
+    /// Does it.
+    pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
+        let loaded = shape::load(context, &self.services, &self.up.shape)?;
+        let control = Control::connect(context).await?;
+        let seen = control.observe(&loaded.project).await?;
+        let plan = control.plan_up(&loaded, &seen, &self.up.up_options(&self.services))?;
+        plan.notices.iter().for_each(|n| warn(n));
+        control.check(&loaded, &plan)?;
+        if self.format == Listing::Json {
+            return Ok(output::json(&json!(plan))?);
+        }
+        if plan.is_empty() {
+            say("Nothing to do: everything is as the files say");
+        }
+        Ok(output::lines(
+            plan.steps.iter().map(|s| s.operation.to_string()),
+        )?)
+    }
+}

@@ -1,0 +1,348 @@
+//! `wharfie ps`.
+
+use std::collections::BTreeSet;
+
+use clap::{Args, ValueEnum};
+use jiff::tz::TimeZone;
+use serde_json::{Value, json};
+
+use super::pick;
+use crate::context::Context;
+use crate::control::{Container, Control};
+use crate::failure::Failure;
+use crate::output::ports::{self, Port};
+use crate::output::table::Table;
+use crate::output::{self, Listing, format, when};
+
+/// Lists the containers of a project.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wharfie ps                        running containers\n  wharfie ps -a --status exited     those that have ended\n  wharfie ps --format json web      one service, a JSON object a line\n  wharfie -p demo ps -q             ids, by the project's name"
+)]
+#[allow(clippy::struct_excessive_bools)] // they are the options as typed
+pub(crate) struct Ps {
+    /// Show stopped containers too, and those made by "run"
+    #[arg(short, long)]
+    all: bool,
+    /// Only containers in this state (several are possible)
+    #[arg(long, value_enum, value_name = "STATE")]
+    status: Vec<Status>,
+    /// Only containers that fit ("status=STATE")
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_filter)]
+    filter: Vec<Status>,
+    /// Output format
+    #[arg(long, value_enum, default_value = "table")]
+    format: Listing,
+    /// Print ids only
+    #[arg(short, long)]
+    quiet: bool,
+    /// Print the names of services only
+    #[arg(long, conflicts_with = "quiet")]
+    services: bool,
+    /// Do not shorten
+    #[arg(long)]
+    no_trunc: bool,
+    /// Show containers of services that are not in the files
+    #[arg(
+        long,
+        default_value_t = true,
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    orphans: bool,
+    /// Services to list [default: all]
+    #[arg(value_name = "SERVICE")]
+    names: Vec<String>,
+}
+
+/// State of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Status {
+    /// Halted
+    Paused,
+    /// About to be started again
+    Restarting,
+    /// Being removed
+    Removing,
+    /// Running
+    Running,
+    /// Could not be removed
+    Dead,
+    /// Never started
+    Created,
+    /// Ended
+    Exited,
+}
+
+impl Status {
+    fn of(container: &Container) -> Option<Self> {
+        Self::from_str(container.state.as_str(), false).ok()
+    }
+}
+
+fn parse_filter(text: &str) -> Result<Status, String> {
+    match text.split_once('=') {
+        Some(("status", status)) => {
+            Status::from_str(status, false).map_err(|_| format!("{status:?} is no status"))
+        }
+        Some((key, _)) => Err(format!("cannot filter by {key:?}: write status=STATE")),
+        None => Err("write status=STATE".to_owned()),
+    }
+}
+
+impl Ps {
+    /// Does it.
+    pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
+        let target = context.target(&self.names)?;
+        let control = Control::connect(context).await?;
+        let mut containers = control.containers(&target.name).await?;
+        pick::check_known(&target, &containers, &self.names)?;
+        containers.retain(|c| self.wants(c));
+        if let (Some(project), false) = (target.project(), self.orphans) {
+            containers.retain(|c| project.any_service(&c.service).is_some());
+        }
+        containers.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(if self.services {
+            output::lines(
+                containers
+                    .iter()
+                    .map(|c| &c.service)
+                    .collect::<BTreeSet<_>>(),
+            )
+        } else if self.quiet {
+            output::lines(containers.iter().map(|c| self.id(c)))
+        } else if self.format == Listing::Json {
+            output::lines(
+                containers
+                    .iter()
+                    .map(|c| format::html_safe(&self.json(c, &target.name))),
+            )
+        } else {
+            output::print(&self.table(&containers))
+        }?)
+    }
+
+    fn wants(&self, c: &Container) -> bool {
+        let wanted: Vec<Status> = self.status.iter().chain(&self.filter).copied().collect();
+        let in_state = if wanted.is_empty() {
+            self.all || (c.is_running() && !c.oneoff)
+        } else {
+            Status::of(c).is_some_and(|s| wanted.contains(&s)) && (self.all || !c.oneoff)
+        };
+        in_state && (self.names.is_empty() || self.names.contains(&c.service))
+    }
+
+    fn id<'c>(&self, c: &'c Container) -> &'c str {
+        // As the reference does: --quiet gives whole ids, the rest short ones.
+        if self.quiet || self.no_trunc {
+            &c.id
+        } else {
+            short_id(c)
+        }
+    }
+
+    fn command(&self, c: &Container) -> String {
+        format::quote(&if self.no_trunc {
+            c.command.clone()
+        } else {
+            format::shorten(&c.command, 20)
+        })
+    }
+
+    fn table(&self, containers: &[Container]) -> String {
+        let mut table = Table::new(
+            10,
+            [
+                "NAME", "IMAGE", "COMMAND", "SERVICE", "CREATED", "STATUS", "PORTS",
+            ],
+        );
+        let now = when::now();
+        for c in containers {
+            table.row([
+                c.name.clone(),
+                c.image.clone(),
+                self.command(c),
+                c.service.clone(),
+                format::ago(c.created, now),
+                c.status.clone(),
+                ports::describe(&ports_of(c)),
+            ]);
+        }
+        table.render()
+    }
+
+    fn json(&self, c: &Container, project: &str) -> Value {
+        let ports = ports_of(c);
+        let mut published: Vec<&Port> = ports.iter().collect();
+        published.sort();
+        let publishers: Vec<Value> = published
+            .iter()
+            .map(|p| {
+                json!({
+                    "URL": p.ip,
+                    "TargetPort": p.private,
+                    "PublishedPort": p.public,
+                    "Protocol": p.protocol,
+                })
+            })
+            .collect();
+        let labels: Vec<String> = c.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let networks: Vec<&str> = c.networks.keys().map(String::as_str).collect();
+        let mounts: Vec<String> = c
+            .mounts
+            .iter()
+            .map(|(source, _)| {
+                if self.no_trunc {
+                    source.clone()
+                } else {
+                    format::shorten(source, 15)
+                }
+            })
+            .collect();
+        let is_volume = |source: &str| !source.is_empty() && !source.starts_with('/');
+        let volumes = c
+            .mounts
+            .iter()
+            .filter(|(source, _)| is_volume(source))
+            .count();
+        let ago = format::ago(c.created, when::now());
+        json!({
+            "Command": self.command(c),
+            "CreatedAt": when::show(c.created, &TimeZone::system()),
+            "ExitCode": c.exit_code.unwrap_or(0),
+            "Health": health(c),
+            "ID": if self.no_trunc { c.id.as_str() } else { short_id(c) },
+            "Image": c.image,
+            "Labels": labels.join(","),
+            "LocalVolumes": volumes.to_string(),
+            "Mounts": mounts.join(","),
+            "Name": c.name,
+            "Names": c.name,
+            "Networks": networks.join(","),
+            "Ports": ports::describe(&ports),
+            "Project": project,
+            "Publishers": publishers,
+            "RunningFor": ago,
+            "Service": c.service,
+            "Size": "0B",
+            "State": c.state.as_str(),
+            "Status": c.status,
+        })
+    }
+}
+
+/// The first twelve digits of a container's id.
+pub(crate) fn short_id(c: &Container) -> &str {
+    c.id.get(..12).unwrap_or(&c.id)
+}
+
+fn health(c: &Container) -> &'static str {
+    use wharfie_core::Health;
+    match c.health {
+        Health::None => "",
+        Health::Starting => "starting",
+        Health::Healthy => "healthy",
+        Health::Unhealthy => "unhealthy",
+    }
+}
+
+/// The ports of a container.
+pub(crate) fn ports_of(c: &Container) -> Vec<Port> {
+    let ports = c.ports.iter().map(|p| Port {
+        private: p.private,
+        ip: p.ip.clone(),
+        public: p.public.unwrap_or(0),
+        protocol: p.protocol.clone(),
+    });
+    ports.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ps(all: bool) -> Ps {
+        Ps {
+            all,
+            status: Vec::new(),
+            filter: Vec::new(),
+            format: Listing::Table,
+            quiet: false,
+            services: false,
+            no_trunc: false,
+            orphans: true,
+            names: Vec::new(),
+        }
+    }
+
+    fn container() -> Container {
+        Container {
+            id: "0123456789abcdef".to_owned(),
+            name: "x-web-1".to_owned(),
+            service: "web".to_owned(),
+            image: "busybox".to_owned(),
+            command: "sh -c 'trap 'exit 0' TERM; sleep 1'".to_owned(),
+            created: when::now() - 120,
+            status: "Up 2 minutes (healthy)".to_owned(),
+            state: crate::control::State::Running,
+            health: wharfie_core::Health::Healthy,
+            ports: vec![wharfie_core::seen::PortBinding {
+                ip: "0.0.0.0".to_owned(),
+                public: Some(8080),
+                private: 80,
+                protocol: "tcp".to_owned(),
+            }],
+            mounts: vec![
+                ("x_data".to_owned(), "/data".to_owned()),
+                ("/etc/x".to_owned(), "/x".to_owned()),
+            ],
+            ..Container::default()
+        }
+    }
+
+    #[test]
+    fn the_table_is_docker_composes() {
+        assert_eq!(
+            ps(false).table(&[container()]),
+            "NAME      IMAGE     COMMAND                  SERVICE   CREATED         STATUS                   PORTS\n\
+             x-web-1   busybox   \"sh -c 'trap 'exit 0…\"   web       2 minutes ago   Up 2 minutes (healthy)   0.0.0.0:8080->80/tcp\n"
+        );
+    }
+
+    #[test]
+    fn json_has_docker_composes_keys() {
+        let value = ps(false).json(&container(), "x");
+        assert_eq!(value["ID"], "0123456789ab");
+        assert_eq!(value["Health"], "healthy");
+        assert_eq!(value["LocalVolumes"], "1");
+        assert_eq!(value["Publishers"][0]["PublishedPort"], 8080);
+        assert_eq!(value.as_object().map(serde_json::Map::len), Some(20));
+    }
+
+    #[test]
+    fn stopped_and_one_off_containers_are_shown_on_request() {
+        let mut stopped = container();
+        stopped.state = crate::control::State::Exited;
+        let one_off = Container {
+            oneoff: true,
+            ..container()
+        };
+        assert!(!ps(false).wants(&stopped) && !ps(false).wants(&one_off));
+        assert!(ps(true).wants(&stopped) && ps(true).wants(&one_off));
+        let exited = Ps {
+            status: vec![Status::Exited],
+            ..ps(false)
+        };
+        assert!(exited.wants(&stopped) && !exited.wants(&container()));
+    }
+
+    #[test]
+    fn filters_are_checked() {
+        assert_eq!(parse_filter("status=running"), Ok(Status::Running));
+        assert!(parse_filter("status=asleep").is_err());
+        assert!(parse_filter("name=x").is_err());
+    }
+}

@@ -1,0 +1,81 @@
+//! `wharfie wait`.
+
+use clap::Args;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use wharfie_core::reconcile::{self, DownOptions};
+
+use super::pick;
+use crate::context::Context;
+use crate::control::{Control, Execution};
+use crate::failure::Failure;
+use crate::output;
+
+/// Waits until the containers of services end, and returns the exit code of the last one.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  wharfie wait test && echo passed")]
+pub(crate) struct Wait {
+    /// Take the whole project down when the first container ends
+    #[arg(long)]
+    down_project: bool,
+    /// Services
+    #[arg(value_name = "SERVICE", required = true)]
+    services: Vec<String>,
+}
+
+impl Wait {
+    /// Does it.
+    pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
+        let target = context.target(&self.services)?;
+        let control = Control::connect(context).await?;
+        let containers = pick::containers(&control, &target, &self.services).await?;
+        if containers.is_empty() {
+            return Err(Failure::failed(format!(
+                "no container of {} to wait for",
+                self.services.join(", ")
+            )));
+        }
+        if context.dry_run() {
+            return Ok(output::lines(
+                containers
+                    .iter()
+                    .map(|c| format!("wait for container {}", c.name)),
+            )?);
+        }
+        let control = &control;
+        let mut waits: FuturesUnordered<_> = containers
+            .iter()
+            .map(|c| async move { (c, control.wait(&c.id).await) })
+            .collect();
+        let mut last = 0;
+        while let Some((container, code)) = waits.next().await {
+            last = code?;
+            output::lines([format!(
+                "container {:?} exited with status code {last}",
+                container.name
+            )])?;
+            if self.down_project {
+                break;
+            }
+        }
+        drop(waits);
+        if self.down_project {
+            let seen = control.observe_name(&target.name).await?;
+            let plan = reconcile::down(target.project(), &seen, &DownOptions::default());
+            let progress = context.progress();
+            control
+                .execute(
+                    target.project(),
+                    &seen,
+                    &plan,
+                    &Execution::default(),
+                    &progress,
+                )
+                .await?;
+        }
+        match u8::try_from(last).unwrap_or(1) {
+            0 => Ok(()),
+            code => Err(Failure::Exit(code)),
+        }
+    }
+}

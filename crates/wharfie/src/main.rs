@@ -1,0 +1,42 @@
+//! The `wharfie` command: what the user types, and what is shown.
+//!
+//! [`main`] parses, [`commands::run`] does, and the outcome becomes an exit code. Commands
+//! reach containers through [`control`] alone.
+
+mod cli;
+mod commands;
+mod context;
+mod control;
+mod failure;
+mod follow;
+mod output;
+mod session;
+mod signals;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    cli.global.ansi.apply();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.report();
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(cli: cli::Cli) -> Result<(), failure::Failure> {
+    // One thread does: the work is waiting for the Engine.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(commands::run(cli));
+    // A thread may still be reading standard input; it ends with the process.
+    runtime.shutdown_background();
+    outcome
+}

@@ -1,0 +1,20 @@
+//! `wharfie` as users see it, against real Engines in labs. Needs root: without, each test says so
+//! and passes, unless `CI` is set, where that is a failure.
+#![allow(clippy::unwrap_used)] // tests: what is not there is a failure
+
+mod applications;
+mod attached;
+mod commands;
+mod dependencies;
+mod engines;
+mod faults;
+mod features;
+mod life_cycle;
+mod listing;
+mod reference;
+mod stack;
+
+use std::time::Duration;
+
+/// How long what takes a moment may take on a busy machine.
+const SOON: Duration = Duration::from_secs(20);

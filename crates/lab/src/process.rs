@@ -76,6 +76,25 @@ pub(crate) fn is_alive(pid: u32) -> bool {
     start_time(pid).is_some()
 }
 
+/// Waits until a stop signal has taken effect on every thread: each takes it in its own time, and
+/// until then may still answer a request.
+pub(crate) fn wait_stopped(pid: u32) -> Result<()> {
+    eventually(Duration::from_secs(10), || {
+        ensure!(has_stopped(pid), "process {pid} still runs");
+        Ok(())
+    })
+}
+
+fn has_stopped(pid: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return true;
+    };
+    threads.flatten().all(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        parse_stat(&stat).is_none_or(|(state, ..)| matches!(state, 'T' | 't' | 'Z' | 'X'))
+    })
+}
+
 /// What makes a process one of a lab's, or of one host of it.
 pub(crate) struct Territory {
     /// Its folder, with a slash at the end.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::process::wait_stopped;
 use crate::tools::last_lines;
 use crate::wait::eventually;
 
@@ -117,9 +118,11 @@ impl Spawned {
         self.wait(deadline)
     }
 
-    /// Stops the process where it is (SIGSTOP), as on a machine that hangs.
+    /// Stops the process where it is (SIGSTOP), as on a machine that hangs. When this returns, none
+    /// of its threads runs.
     pub fn freeze(&self) -> Result<()> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        wait_stopped(self.id)
     }
 
     /// Lets a frozen process go on.

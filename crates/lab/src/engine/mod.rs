@@ -20,7 +20,7 @@ pub use kind::{EngineKind, Installation};
 use crate::cancel;
 use crate::lan;
 use crate::machine::{Machine, socket};
-use crate::process::{MARKER, is_alive};
+use crate::process::{MARKER, is_alive, wait_stopped};
 use crate::tools::last_lines;
 use crate::wait::eventually;
 
@@ -116,8 +116,10 @@ impl Engine {
     }
 
     /// Stops dockerd where it is (SIGSTOP): it accepts connections and never answers.
+    /// When this returns, none of its threads runs.
     pub fn freeze(&self) -> Result<()> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        self.pid().map_or(Ok(()), wait_stopped)
     }
 
     /// Lets a frozen Engine go on.

@@ -51,6 +51,11 @@ impl Control {
         })
     }
 
+    /// The Engine that containers are looked at and talked to through.
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     /// Whether nothing may be done.
     pub(crate) fn dry_run(&self) -> bool {
         self.dry_run
@@ -58,7 +63,7 @@ impl Control {
 
     /// Fails if a plan makes what the Engine cannot, and tells what it does otherwise.
     pub(crate) fn check(&self, loaded: &Loaded, plan: &Plan) -> Result<(), Failure> {
-        let findings = wharfie_host::support::check(&loaded.project, plan, self.engine.api());
+        let findings = wharfie_host::support::check(&loaded.project, plan, self.engine().api());
         for finding in &findings.notices {
             let place = loaded
                 .locate(&finding.path)

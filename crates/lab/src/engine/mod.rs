@@ -149,7 +149,7 @@ impl Engine {
     fn spawn(&self) -> Result<()> {
         let installation = self.kind.installation()?;
         let dir = self.machine.dir();
-        self.remove_stale_pid_files();
+        self.remove_stale()?;
         // The machine's own settings, proxies and variables are not this Engine's.
         let settings = dir.join("daemon.json");
         fs::write(&settings, "{}\n").context("cannot write the Engine's settings")?;
@@ -192,18 +192,28 @@ impl Engine {
         Ok(())
     }
 
-    /// A killed Engine leaves pid files, and its containerd dies with it. The next one takes any
-    /// process with the number for the former one, a zombie too: an init that is slow to notice
-    /// its orphans' ends would make it wait for a dead containerd, and give up.
-    fn remove_stale_pid_files(&self) {
+    /// A killed Engine leaves pid files, and its containerd dies with it, in its own time. The next
+    /// one takes any process with the number for the former one, a dying one or a zombie too, waits
+    /// for it, and gives up: so the former containerd is gone for certain before it starts.
+    fn remove_stale(&self) -> Result<()> {
         let _ = fs::remove_file(self.pid_file());
-        let containerd = self.exec_root().join("containerd/containerd.pid");
-        let pid = fs::read_to_string(&containerd).unwrap_or_default();
-        let ours =
-            |pid: u32| is_alive(pid) && cmdline(pid).contains(&*self.exec_root().to_string_lossy());
-        if !pid.trim().parse().is_ok_and(ours) {
-            let _ = fs::remove_file(containerd);
+        let file = self.exec_root().join("containerd/containerd.pid");
+        let pid = fs::read_to_string(&file).unwrap_or_default();
+        let exec_root = self.exec_root();
+        let ours = |pid: u32| is_alive(pid) && cmdline(pid).contains(&*exec_root.to_string_lossy());
+        if let Ok(pid) = pid.trim().parse() {
+            eventually(Duration::from_secs(10), || {
+                if ours(pid) {
+                    let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+                    // It may end by itself just now.
+                    let _ = kill_process(raw.context("not a pid")?, Signal::KILL);
+                    bail!("containerd, process {pid}, still runs");
+                }
+                Ok(())
+            })?;
         }
+        let _ = fs::remove_file(file);
+        Ok(())
     }
 
     fn child(&self) -> MutexGuard<'_, Option<Child>> {

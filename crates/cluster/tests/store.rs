@@ -56,10 +56,7 @@ fn it_is_there_after_reopening_and_nobody_else_opens_it() {
     let store = Store::open(dir.path()).unwrap();
     put(&store, "a", json!({"x": 1}));
     store.set_local("k", Some(b"v")).unwrap();
-    assert!(matches!(
-        Store::open(dir.path()),
-        Err(Error::InUse { .. })
-    ));
+    assert!(matches!(Store::open(dir.path()), Err(Error::InUse { .. })));
     drop(store);
     let store = Store::open(dir.path()).unwrap();
     assert_eq!(

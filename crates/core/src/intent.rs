@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use wharfie_compose::model::Project;
 
+use crate::names;
 use crate::plan::{Operation, Plan};
 use crate::reconcile::{DownOptions, Refusal, UpOptions, down, lifecycle, up};
 use crate::seen::Seen;
@@ -59,6 +60,11 @@ pub enum Intent {
         /// Remove their anonymous volumes.
         volumes: bool,
     },
+    /// Bring back what was wanted before.
+    Restore {
+        /// What was wanted.
+        stack: Box<Stack>,
+    },
     /// Send a signal.
     Kill {
         /// Services; all when empty.
@@ -102,6 +108,7 @@ impl Intent {
             Self::Restart { .. } => "restart",
             Self::Remove { .. } => "rm",
             Self::Kill { .. } => "kill",
+            Self::Restore { .. } => "undo",
         }
     }
 
@@ -113,6 +120,7 @@ impl Intent {
             Self::Down { project, .. } | Self::Start { project, .. } => {
                 project.as_deref().cloned().map(Project::from)
             }
+            Self::Restore { stack } => Some(stack.project.clone()),
             _ => None,
         }
     }
@@ -175,6 +183,10 @@ impl Intent {
                 let change = edit(before, |stack| stack.halted.extend(removed));
                 (change, plan)
             }
+            Self::Restore { stack } => {
+                let plan = restore(before, stack, seen)?;
+                (Change::Put(stack.clone()), plan)
+            }
             Self::Kill { services, signal } => {
                 let plan = lifecycle::signal(seen, services, signal);
                 let change = if is_fatal(signal) {
@@ -186,7 +198,7 @@ impl Intent {
             }
         };
         let anew = match self {
-            Self::Up { .. } => match &change {
+            Self::Up { .. } | Self::Restore { .. } => match &change {
                 Change::Put(stack) => stack.active.iter().cloned().collect(),
                 _ => Vec::new(),
             },
@@ -198,6 +210,59 @@ impl Intent {
         };
         Ok(Decision { change, plan, anew })
     }
+}
+
+/// Everything as a former version of the stack says: what it did not want goes.
+fn restore(before: Option<&Stack>, stack: &Stack, seen: &Seen) -> Result<Plan, Refusal> {
+    let options = UpOptions {
+        images_done: true,
+        ..stack.options()
+    };
+    let whole = if stack.active.is_empty() {
+        Plan::default()
+    } else {
+        up(&stack.project, seen, &options)?
+    };
+    let halted: Vec<String> = stack
+        .halted
+        .iter()
+        .filter_map(|t| {
+            let (service, number) = t.rsplit_once('/')?;
+            let service = stack.project.any_service(service)?;
+            let number = number.parse().ok()?;
+            Some(names::container(&stack.project.name, service, number))
+        })
+        .collect();
+    let mut plan = lifecycle::filter_map(&whole, |operation| match operation {
+        Operation::StartContainer { name, .. } if halted.contains(name) => None,
+        _ => Some(operation.clone()),
+    });
+    let dropped: Vec<String> = before
+        .iter()
+        .flat_map(|b| b.active.difference(&stack.active))
+        .cloned()
+        .collect();
+    if !dropped.is_empty() {
+        plan.append(&lifecycle::remove(seen, &dropped, true, false));
+    }
+    let running = |t: &&String| {
+        let mut containers = seen.containers.iter();
+        containers.any(|c| c.is_running() && task(&c.service, c.number) == **t)
+    };
+    for key in stack.halted.iter().filter(running) {
+        for c in &seen.containers {
+            if task(&c.service, c.number) == *key && !c.oneoff {
+                let operation = Operation::StopContainer {
+                    service: c.service.clone(),
+                    id: c.id.clone(),
+                    name: c.name.clone(),
+                    timeout: None,
+                };
+                plan.push(operation, Vec::new());
+            }
+        }
+    }
+    Ok(plan)
 }
 
 fn edit(before: Option<&Stack>, f: impl FnOnce(&mut Stack)) -> Change {

@@ -38,6 +38,15 @@ impl Plan {
         self.steps.len() - 1
     }
 
+    /// Adds the steps of another plan, which come after nothing of this one.
+    pub fn append(&mut self, other: &Self) {
+        let first = self.steps.len();
+        for step in &other.steps {
+            let after = step.after.iter().map(|i| i + first).collect();
+            self.push(step.operation.clone(), after);
+        }
+    }
+
     /// Whether images are pulled or built. What comes after depends on the result, so an
     /// executor does these alone and then plans again.
     #[must_use]

@@ -240,3 +240,41 @@ impl Stack {
         }
     }
 }
+
+/// What differs between two versions of a stack, in words; `before` is none for the first.
+#[must_use]
+pub fn changes(before: Option<&Stack>, after: Option<&Stack>) -> Vec<String> {
+    let none = Stack::default();
+    let (Some(old), Some(new)) = (before.or(Some(&none)), after) else {
+        return vec!["taken down".to_owned()];
+    };
+    let mut changes = Vec::new();
+    for name in new.active.difference(&old.active) {
+        changes.push(format!("{name} added"));
+    }
+    for name in old.active.difference(&new.active) {
+        changes.push(format!("{name} removed"));
+    }
+    for name in new.active.intersection(&old.active) {
+        let revision = |stack: &Stack| {
+            let service = stack.project.any_service(name);
+            service.map(|s| crate::shared::revision(&stack.project, s))
+        };
+        if revision(old) != revision(new) {
+            changes.push(format!("{name} changed"));
+        }
+        let (from, to) = (old.count(name), new.count(name));
+        if from != to {
+            changes.push(format!("{name} scaled from {from} to {to}"));
+        }
+    }
+    for task in new.halted.difference(&old.halted) {
+        changes.push(format!("{task} stopped"));
+    }
+    for task in old.halted.difference(&new.halted) {
+        if new.active.contains(service_of(task)) {
+            changes.push(format!("{task} started"));
+        }
+    }
+    changes
+}

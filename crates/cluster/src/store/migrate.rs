@@ -10,8 +10,9 @@ pub const FORMAT: u64 = 2;
 /// Format 1: the values of stacks by name, without versions.
 const STACKS_1: TableDefinition<&str, &[u8]> = TableDefinition::new("stacks");
 
+type Step = fn(&WriteTransaction) -> Result<(), Error>;
 /// Step `i` brings format `i + 1` to the next.
-const STEPS: [fn(&WriteTransaction) -> Result<(), Error>; FORMAT as usize - 1] = [versions];
+const STEPS: [Step; FORMAT as usize - 1] = [versions];
 
 /// Brings a database to the current format, in one transaction.
 pub(super) fn run(database: &Database) -> Result<(), Error> {

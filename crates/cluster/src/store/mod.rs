@@ -149,8 +149,7 @@ impl Store {
                     }
                 };
                 let oldest = revision.saturating_sub(options.history as u64);
-                history
-                    .retain_in((kind, name, 0)..(kind, name, oldest), |_, _| false)?;
+                history.retain_in((kind, name, 0)..(kind, name, oldest), |_, _| false)?;
                 let object = Object {
                     revision,
                     time,
@@ -180,10 +179,7 @@ impl Store {
         let older: Vec<Object> = self.with(|db| {
             let table = db.begin_read()?.open_table(HISTORY)?;
             let range = table.range((kind, name, 0)..=(kind, name, u64::MAX))?;
-            range
-                .rev()
-                .map(|entry| decode(entry?.1.value()))
-                .collect()
+            range.rev().map(|entry| decode(entry?.1.value())).collect()
         })?;
         versions.extend(older);
         Ok(versions)

@@ -181,7 +181,8 @@ impl Record {
                 let cut = signs.signalled.contains(&container.id)
                     || KILLED.contains(&code)
                     || (self.running && signs.resumed);
-                self.end.get_or_insert(if cut { End::Cut(code) } else { End::Own(code) });
+                self.end
+                    .get_or_insert(if cut { End::Cut(code) } else { End::Own(code) });
                 self.running = false;
                 self.since = None;
             }

@@ -13,11 +13,11 @@ pub use ledger::{Backoff, End, Ledger, Millis, Record, Signs};
 pub use policy::Policy;
 use serde::{Deserialize, Serialize};
 
+use crate::names;
 use crate::plan::{Operation, Plan};
 use crate::reconcile::{Refusal, UpOptions, lifecycle, up};
-use crate::seen::{Container, Health, Image, Seen};
+use crate::seen::{Container, Health, Seen};
 use crate::wanted::{Stack, service_of, task};
-use crate::names;
 
 /// What is to be done now, and when to look again.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -121,7 +121,7 @@ fn with_images_that_cannot_be_had(stack: &Stack, seen: &Seen) -> Seen {
         let never = matches!(service.pull_policy.as_str(), "never" | "build");
         if service.build.is_some() || never {
             let image = names::image(&stack.project, service);
-            seen.images.entry(image).or_insert_with(Image::default);
+            seen.images.entry(image).or_default();
         }
     }
     seen

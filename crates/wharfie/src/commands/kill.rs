@@ -2,10 +2,11 @@
 
 use clap::Args;
 
-use super::{lifecycle, pick};
+use super::lifecycle;
 use crate::context::Context;
-use crate::control::Control;
 use crate::failure::Failure;
+use wharfie_core::Intent;
+use wharfie_core::reconcile::lifecycle as plans;
 
 /// Sends a signal to running containers.
 #[derive(Debug, Args)]
@@ -22,18 +23,13 @@ pub(crate) struct Kill {
 impl Kill {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let target = context.target(&self.services)?;
-        let control = Control::connect(context).await?;
-        let mut containers = pick::containers(&control, &target, &self.services).await?;
-        containers.retain(|c| c.is_running());
-        let (control, signal) = (&control, self.signal.as_str());
-        lifecycle::to_each(
-            context,
-            control,
-            &containers,
-            ["kill", "Killing", "Killed"],
-            |c| control.kill(&c.id, signal),
-        )
+        lifecycle::ask(context, &self.services, |_, seen| {
+            let intent = Intent::Kill {
+                services: self.services.clone(),
+                signal: self.signal.clone(),
+            };
+            Ok((intent, plans::signal(seen, &self.services, &self.signal)))
+        })
         .await
     }
 }

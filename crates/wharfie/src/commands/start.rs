@@ -5,6 +5,7 @@ use clap::Args;
 use super::lifecycle;
 use crate::context::Context;
 use crate::failure::Failure;
+use wharfie_core::Intent;
 use wharfie_core::reconcile::lifecycle as plans;
 
 /// Starts containers that exist, those first that others depend on.
@@ -19,7 +20,7 @@ pub(crate) struct Start {
 impl Start {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        lifecycle::by_plan(context, &self.services, |target, seen| {
+        lifecycle::ask(context, &self.services, |target, seen| {
             let meant =
                 |service: &String| self.services.is_empty() || self.services.contains(service);
             if !seen
@@ -33,7 +34,12 @@ impl Start {
                 ))
                 .help("`wharfie up -d` creates and starts them"));
             }
-            Ok(plans::start(target.project(), seen, &self.services))
+            let intent = Intent::Start {
+                project: target.definition(),
+                services: self.services.clone(),
+            };
+            let plan = plans::start(target.project(), seen, &self.services);
+            Ok((intent, plan))
         })
         .await
     }

@@ -10,6 +10,7 @@ pub mod plan;
 pub mod reconcile;
 pub mod seen;
 pub mod shared;
+pub mod spare;
 
 pub use plan::{Operation, Plan, Step};
 pub use seen::{Container, Health, Image, Network, Seen, State, Volume};

@@ -4,6 +4,7 @@
 pub mod build;
 mod connect;
 mod container;
+mod digest;
 mod error;
 mod execute;
 mod image;

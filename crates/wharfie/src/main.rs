@@ -10,6 +10,7 @@ mod control;
 mod failure;
 mod follow;
 mod output;
+mod refused;
 mod session;
 mod signals;
 mod terminal;
@@ -19,7 +20,16 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => match refused::explain(&error, std::env::args_os()) {
+            Some(failure) => {
+                failure.report();
+                return failure.exit_code();
+            }
+            None => error.exit(),
+        },
+    };
     cli.global.ansi.apply();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,6 +4,7 @@ mod attached;
 pub(crate) mod build;
 pub(crate) mod completion;
 pub(crate) mod config;
+mod config_digests;
 mod config_select;
 pub(crate) mod create;
 pub(crate) mod down;
@@ -47,7 +48,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Logs(c) => c.run(&context).await,
         Command::Scale(c) => c.run(&context).await,
         Command::Plan(c) => c.run(&context).await,
-        Command::Config(c) => c.run(&context),
+        Command::Config(c) => c.run(&context).await,
         Command::Build(c) => c.run(&context).await,
         Command::Pull(c) => c.run(&context).await,
         Command::Exec(c) => c.run(&context).await,

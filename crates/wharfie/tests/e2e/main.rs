@@ -9,6 +9,7 @@ mod dependencies;
 mod engines;
 mod faults;
 mod features;
+mod flags;
 mod life_cycle;
 mod listing;
 mod reference;

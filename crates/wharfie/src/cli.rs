@@ -137,6 +137,7 @@ pub(crate) enum Command {
     Top(commands::top::Top),
     Port(commands::port::Port),
     Events(commands::events::Events),
+    Doctor(commands::doctor::Doctor),
     Version(commands::version::Version),
     Completion(commands::completion::Completion),
 }

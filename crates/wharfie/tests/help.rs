@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-const COMMANDS: [&str; 27] = [
+const COMMANDS: [&str; 28] = [
     "",
     "up",
     "down",
@@ -30,6 +30,7 @@ const COMMANDS: [&str; 27] = [
     "top",
     "port",
     "events",
+    "doctor",
     "version",
     "completion",
 ];

@@ -7,6 +7,7 @@ pub(crate) mod config;
 mod config_digests;
 mod config_select;
 pub(crate) mod create;
+pub(crate) mod doctor;
 pub(crate) mod down;
 pub(crate) mod events;
 pub(crate) mod exec;
@@ -65,6 +66,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Top(c) => c.run(&context).await,
         Command::Port(c) => c.run(&context).await,
         Command::Events(c) => c.run(&context).await,
+        Command::Doctor(c) => c.run(&context).await,
         Command::Version(c) => c.run(),
         Command::Completion(c) => c.run(),
     }

@@ -6,6 +6,7 @@ mod applications;
 mod attached;
 mod commands;
 mod dependencies;
+mod doctor;
 mod engines;
 mod faults;
 mod features;

@@ -4,6 +4,8 @@
 //! what is seen ([`Seen`]) and return a [`Plan`]: operations with their order. Whoever executes
 //! the plan decides nothing.
 
+pub mod heal;
+pub mod intent;
 pub mod labels;
 pub mod names;
 pub mod plan;
@@ -11,6 +13,9 @@ pub mod reconcile;
 pub mod seen;
 pub mod shared;
 pub mod spare;
+pub mod wanted;
 
+pub use intent::Intent;
 pub use plan::{Operation, Plan, Step};
 pub use seen::{Container, Health, Image, Network, Seen, State, Volume};
+pub use wanted::Stack;

@@ -38,6 +38,15 @@ impl Plan {
         self.steps.len() - 1
     }
 
+    /// Adds the steps of another plan, which come after nothing of this one.
+    pub fn append(&mut self, other: &Self) {
+        let first = self.steps.len();
+        for step in &other.steps {
+            let after = step.after.iter().map(|i| i + first).collect();
+            self.push(step.operation.clone(), after);
+        }
+    }
+
     /// Whether images are pulled or built. What comes after depends on the result, so an
     /// executor does these alone and then plans again.
     #[must_use]
@@ -179,6 +188,17 @@ pub enum Operation {
         /// Seconds to stop in, in place of the service's own.
         timeout: Option<i64>,
     },
+    /// Send a signal to a container.
+    SignalContainer {
+        /// Service.
+        service: String,
+        /// Id.
+        id: String,
+        /// Name.
+        name: String,
+        /// The signal, such as `SIGKILL`.
+        signal: String,
+    },
     /// Stop a container if it runs, and remove it.
     RemoveContainer {
         /// Service.
@@ -199,6 +219,22 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// The container it is done to, with its service: `(service, name)`.
+    #[must_use]
+    pub fn container(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::CreateContainer { service, name, .. }
+            | Self::RecreateContainer { service, name, .. }
+            | Self::StartContainer { service, name }
+            | Self::RestartContainer { service, name, .. }
+            | Self::Wait { service, name, .. }
+            | Self::StopContainer { service, name, .. }
+            | Self::SignalContainer { service, name, .. }
+            | Self::RemoveContainer { service, name, .. } => Some((service, name)),
+            _ => None,
+        }
+    }
+
     /// Whether it prepares an image.
     #[must_use]
     pub fn is_image(&self) -> bool {
@@ -226,6 +262,7 @@ impl Operation {
             | Self::RestartContainer { name, .. }
             | Self::Wait { name, .. }
             | Self::StopContainer { name, .. }
+            | Self::SignalContainer { name, .. }
             | Self::RemoveContainer { name, .. } => format!("Container {name}"),
         }
     }
@@ -259,6 +296,7 @@ impl Operation {
                 ..
             } => ("Waiting", "Running"),
             Self::StopContainer { .. } => ("Stopping", "Stopped"),
+            Self::SignalContainer { .. } => ("Killing", "Killed"),
         }
     }
 }
@@ -291,6 +329,7 @@ impl fmt::Display for Operation {
                 }
             },
             Self::StopContainer { name, .. } => write!(f, "stop container {name}"),
+            Self::SignalContainer { name, .. } => write!(f, "kill container {name}"),
             Self::RemoveContainer { name, reason, .. } => {
                 write!(f, "remove container {name}: {reason}")
             }

@@ -128,7 +128,9 @@ impl Model {
                 container.health = Health::Healthy;
             }
             Operation::Wait { name, .. } => assert_eq!(self.named(name).state, State::Running),
-            Operation::StopContainer { name, .. } => self.named(name).state = State::Exited,
+            Operation::SignalContainer { name, .. } | Operation::StopContainer { name, .. } => {
+                self.named(name).state = State::Exited
+            }
             Operation::RemoveContainer { id, .. } => self.remove(id),
         }
     }

@@ -14,7 +14,7 @@ const TIMEOUT: u64 = 120;
 /// Seconds in which an Engine must answer a ping: one that hangs never does.
 const PING_TIMEOUT: u64 = 10;
 /// Where the Engine listens unless told otherwise.
-const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
+pub const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
 
 /// Version of an Engine's API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

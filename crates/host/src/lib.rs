@@ -17,11 +17,13 @@ mod session;
 mod streams;
 pub mod support;
 pub mod translate;
+mod watch;
 
-pub use connect::{ApiVersion, Engine, EngineVersion};
+pub use connect::{ApiVersion, DEFAULT_HOST, Engine, EngineVersion};
 pub use error::Error;
 pub use execute::{BuildFlags, Event, ExecuteContext, Progress};
 pub use lock::ProjectLock;
 pub use observe::{ProjectSummary, Scope};
 pub use session::{ExecOptions, OneOff, Resizer, Session};
 pub use streams::{ContainerEvent, LogOptions, Output};
+pub use watch::{Change, Happened};

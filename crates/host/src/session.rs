@@ -76,14 +76,18 @@ impl Session {
     ///
     /// # Errors
     /// The Engine cannot be reached.
-    pub async fn exit_code(&self) -> Result<i64, Error> {
-        match &self.target {
-            Target::Container(id) => self.engine.wait(id).await,
-            Target::Exec(id) => {
-                let inspected = self.engine.docker.inspect_exec(id).await;
-                let inspected =
-                    inspected.map_err(|e| Error::from_engine("cannot ask for the exit code", e))?;
-                Ok(inspected.exit_code.unwrap_or(0))
+    pub fn exit_code(&self) -> impl Future<Output = Result<i64, Error>> + Send + use<> {
+        // Not borrowed: the streams cannot be shared between threads.
+        let (engine, target) = (self.engine.clone(), self.target.clone());
+        async move {
+            match target {
+                Target::Container(id) => engine.wait(&id).await,
+                Target::Exec(id) => {
+                    let inspected = engine.docker.inspect_exec(&id).await;
+                    let inspected = inspected
+                        .map_err(|e| Error::from_engine("cannot ask for the exit code", e))?;
+                    Ok(inspected.exit_code.unwrap_or(0))
+                }
             }
         }
     }

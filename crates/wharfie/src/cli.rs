@@ -64,6 +64,15 @@ pub(crate) struct Global {
     )]
     pub(crate) host: Option<String>,
 
+    /// Socket of the agent [default: /run/wharfie/wharfie.sock]
+    #[arg(
+        long,
+        env = "WHARFIE_SOCKET",
+        hide_env_values = true,
+        value_name = "PATH"
+    )]
+    pub(crate) socket: Option<PathBuf>,
+
     /// Operations done at a time, -1 for as many as the Engine takes
     #[arg(
         long,
@@ -137,6 +146,10 @@ pub(crate) enum Command {
     Top(commands::top::Top),
     Port(commands::port::Port),
     Events(commands::events::Events),
+    History(commands::history::History),
+    Undo(commands::undo::Undo),
+    Agent(commands::agent::Agent),
+    Reload(commands::reload::Reload),
     Doctor(commands::doctor::Doctor),
     Version(commands::version::Version),
     Completion(commands::completion::Completion),

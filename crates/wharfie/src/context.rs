@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use wharfie_compose::model::Project;
 use wharfie_compose::{LoadOptions, Loaded};
+use wharfie_core::wanted::Definition;
 
 use crate::cli::Global;
 use crate::failure::Failure;
@@ -32,6 +33,11 @@ impl Target {
         self.loaded.as_ref().map(|l| &l.project)
     }
 
+    /// The project as it is sent to the agent.
+    pub(crate) fn definition(&self) -> Option<Box<Definition>> {
+        self.project().map(|p| Box::new(Definition::from(p)))
+    }
+
     /// Checks that the services exist in the files, if files were read.
     fn check_services(&self, names: &[String]) -> Result<(), Failure> {
         match self.project() {
@@ -50,6 +56,12 @@ impl Context {
     /// Whether nothing may be done.
     pub(crate) fn dry_run(&self) -> bool {
         self.global.dry_run
+    }
+
+    /// The agent's socket.
+    pub(crate) fn socket(&self) -> std::path::PathBuf {
+        let given = self.global.socket.clone();
+        given.unwrap_or_else(crate::agent::settings::default_socket)
     }
 
     /// A progress display.
@@ -101,6 +113,14 @@ impl Context {
         let target = self.any_target()?;
         target.check_services(services)?;
         Ok(target)
+    }
+
+    /// A stack by name, or the files' project.
+    pub(crate) fn stack(&self, named: Option<&String>) -> Result<String, Failure> {
+        match named {
+            Some(name) => Ok(name.clone()),
+            None => Ok(self.any_target()?.name),
+        }
     }
 
     fn any_target(&self) -> Result<Target, Failure> {

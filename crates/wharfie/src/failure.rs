@@ -25,6 +25,8 @@ pub(crate) enum Failure {
     TimedOut(Message),
     /// There is no Engine, or it does not let us in. Exit code 4.
     NoEngine(Message),
+    /// There is no agent. Exit code 4.
+    NoAgent,
     /// A container's own exit code, handed through in silence.
     Exit(u8),
     /// The user interrupted the work. Exit code 130.
@@ -88,6 +90,28 @@ impl Failure {
         }
     }
 
+    /// What is wrong and what to do, in one line.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::Failed(m)
+            | Self::Usage(m)
+            | Self::TimedOut(m)
+            | Self::NoEngine(m)
+            | Self::Interrupted(m) => match &m.help {
+                Some(help) => format!("{}; {help}", m.what),
+                None => m.what.clone(),
+            },
+            Self::Several(messages) => {
+                let texts: Vec<&str> = messages.iter().map(|m| m.what.as_str()).collect();
+                texts.join("; ")
+            }
+            Self::Refused(faults) | Self::Invalid(faults) => faults.to_string(),
+            Self::NoAgent => no_agent().what,
+            Self::Exit(code) => format!("exit code {code}"),
+            Self::BrokenPipe => "nobody reads".to_owned(),
+        }
+    }
+
     /// The exit code of the process.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.code())
@@ -100,7 +124,7 @@ impl Failure {
             Self::Failed(_) | Self::Several(_) | Self::Refused(_) => 1,
             Self::Usage(_) | Self::Invalid(_) => 2,
             Self::TimedOut(_) => 3,
-            Self::NoEngine(_) => 4,
+            Self::NoEngine(_) | Self::NoAgent => 4,
             Self::Exit(code) => *code,
             Self::Interrupted(_) => 130,
         }
@@ -110,6 +134,7 @@ impl Failure {
     pub(crate) fn report(&self) {
         match self {
             Self::BrokenPipe | Self::Exit(_) => {}
+            Self::NoAgent => no_agent().report(),
             Self::Invalid(faults) | Self::Refused(faults) => report_faults(faults),
             Self::Failed(m)
             | Self::Usage(m)
@@ -118,6 +143,13 @@ impl Failure {
             | Self::Interrupted(m) => m.report(),
             Self::Several(messages) => messages.iter().for_each(Message::report),
         }
+    }
+}
+
+fn no_agent() -> Message {
+    Message {
+        what: "no agent is running".to_owned(),
+        help: Some("`wharfie up` starts one in the background, `wharfie agent` here".to_owned()),
     }
 }
 

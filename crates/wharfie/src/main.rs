@@ -3,6 +3,8 @@
 //! [`main`] parses, [`commands::run`] does, and the outcome becomes an exit code. Commands
 //! reach containers through [`control`] alone.
 
+mod agent;
+mod api;
 mod cli;
 mod commands;
 mod context;

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-const COMMANDS: [&str; 28] = [
+const COMMANDS: [&str; 32] = [
     "",
     "up",
     "down",
@@ -30,6 +30,10 @@ const COMMANDS: [&str; 28] = [
     "top",
     "port",
     "events",
+    "history",
+    "undo",
+    "agent",
+    "reload",
     "doctor",
     "version",
     "completion",

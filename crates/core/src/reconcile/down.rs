@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use wharfie_compose::model::Project;
 
 use super::select::dependencies_first;
@@ -11,7 +12,8 @@ use crate::plan::{Operation, Plan};
 use crate::seen::{Container, Seen};
 
 /// Which images `down` removes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum RemoveImages {
     /// Those without a name of the user's.
     Local,
@@ -20,7 +22,8 @@ pub enum RemoveImages {
 }
 
 /// How `down` goes about it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DownOptions {
     /// Only these services; all when empty. Networks and volumes stay if any is named.
     pub services: Vec<String>,

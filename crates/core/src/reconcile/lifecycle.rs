@@ -94,6 +94,24 @@ pub fn remove(seen: &Seen, services: &[String], stop: bool, volumes: bool) -> Pl
     )
 }
 
+/// Sends a signal to the containers of services that run.
+pub fn signal(seen: &Seen, services: &[String], signal: &str) -> Plan {
+    let mut plan = Plan::default();
+    let meant = |c: &&Container| {
+        !c.oneoff && c.is_running() && (services.is_empty() || services.contains(&c.service))
+    };
+    for c in seen.containers.iter().filter(meant) {
+        let operation = Operation::SignalContainer {
+            service: c.service.clone(),
+            id: c.id.clone(),
+            name: c.name.clone(),
+            signal: signal.to_owned(),
+        };
+        plan.push(operation, Vec::new());
+    }
+    plan
+}
+
 fn down(seen: &Seen, services: &[String], timeout: Option<i64>, volumes: bool) -> Plan {
     let options = DownOptions {
         services: services.to_vec(),

@@ -8,12 +8,15 @@ mod up;
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 pub use down::{DownOptions, RemoveImages, down};
 pub use select::{dependents_first, selection};
 pub use up::up;
 
 /// How `up` goes about it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct UpOptions {
     /// Services to bring up, with what they depend on; all when empty.
     pub services: Vec<String>,
@@ -47,6 +50,11 @@ pub struct UpOptions {
     pub now: i64,
     /// Images were prepared just now: do not pull or build again.
     pub images_done: bool,
+    /// Keep containers whose image's name has passed to another image since.
+    pub keep_images: bool,
+    /// Ids of containers that are to be replaced though they are as wanted, with the reason.
+    #[serde(skip)]
+    pub replace: BTreeMap<String, String>,
 }
 
 /// Why no plan can be made.

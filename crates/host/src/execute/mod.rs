@@ -276,6 +276,7 @@ impl Executor<'_> {
                 self.hooks(service, id, |s| &s.pre_stop, "pre_stop").await?;
                 engine.stop(id, *timeout).await
             }
+            Operation::SignalContainer { id, signal, .. } => engine.kill(id, Some(signal)).await,
             Operation::RemoveContainer {
                 service,
                 id,

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use wharfie_compose::model::{Condition, Project};
-use wharfie_core::Operation;
+use wharfie_core::{Intent, Operation};
 
 use super::shape::Ready;
-use crate::control::{Container, ContainerEvent, Control, Execution, LogOptions, ProjectLock};
+use crate::control::{Container, ContainerEvent, Control, LogOptions};
 use crate::failure::Failure;
 use crate::follow::{Follow, Turn, short_name};
 use crate::output::logs::{LogStyle, OwnPrinter};
@@ -88,7 +88,6 @@ impl Attached<'_> {
         &self,
         ready: &Ready,
         work: impl Future<Output = Result<(), Failure>>,
-        lock: Option<ProjectLock>,
         mut interrupts: Interrupts,
     ) -> Result<(), Failure> {
         let began = when::now_nanos();
@@ -109,8 +108,6 @@ impl Attached<'_> {
                     follow.drain()?;
                     return Err(failure);
                 }
-                // Others may change the project now.
-                drop(lock);
                 self.until_end(&mut follow, &mut live, began, &mut interrupts)
                     .await?
             }
@@ -379,14 +376,19 @@ impl Attached<'_> {
         interrupts: &mut Interrupts,
     ) -> Result<(), Failure> {
         live.stopping = true;
-        let execution = Execution::default();
         let starting = std::mem::take(&mut live.starting);
         let work = async {
             let seen = self.control.observe_name(&self.project.name).await?;
             let services: Vec<String> = self.project.services.keys().cloned().collect();
             let plan = plans::stop_also(&seen, &services, self.timeout, &starting);
+            let intent = Intent::Stop {
+                services,
+                timeout: self.timeout,
+                starting,
+            };
+            let name = &self.project.name;
             self.control
-                .execute(Some(self.project), &seen, &plan, &execution, self.progress)
+                .act(name, intent, None, &plan, self.progress)
                 .await
         };
         let done = self.drive(work, follow, live, began, interrupts).await?;

@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::json;
 use wharfie_host::doctor::{self, Finding, Settings, Verdict};
 
+use crate::agent::settings::default_state_dir;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{self, Listing, style};
@@ -19,12 +20,17 @@ use crate::output::{self, Listing, style};
     after_help = "Examples:\n  wharfie doctor\n  wharfie doctor --format json | jq '.[] | select(.verdict != \"ok\")'"
 )]
 pub(crate) struct Doctor {
-    /// Directory of the agent's state
-    #[arg(long, default_value = "/var/lib/wharfie", value_name = "DIR")]
-    state_dir: PathBuf,
-    /// Socket of the agent
-    #[arg(long, default_value = "/run/wharfie/wharfie.sock", value_name = "PATH")]
-    socket: PathBuf,
+    /// Directory of the agent's state [default: /var/lib/wharfie]
+    #[arg(
+        long,
+        env = "WHARFIE_STATE_DIR",
+        hide_env_values = true,
+        value_name = "DIR"
+    )]
+    state_dir: Option<PathBuf>,
+    /// Socket of the agent [default: /run/wharfie/wharfie.sock]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
     /// Output format
     #[arg(long, value_enum, default_value = "table")]
     format: Listing,
@@ -35,8 +41,8 @@ impl Doctor {
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
         let findings = doctor::examine(&Settings {
             engine: context.global.host.clone(),
-            state_dir: self.state_dir.clone(),
-            socket: self.socket.clone(),
+            state_dir: self.state_dir.clone().unwrap_or_else(default_state_dir),
+            socket: self.socket.clone().unwrap_or_else(|| context.socket()),
         })
         .await;
         match self.format {

@@ -1,10 +1,11 @@
 //! `wharfie down`.
 
 use clap::{Args, ValueEnum};
+use wharfie_core::Intent;
 use wharfie_core::reconcile::{self, DownOptions, RemoveImages};
 
 use crate::context::Context;
-use crate::control::{Control, Execution};
+use crate::control::Control;
 use crate::failure::{Failure, Message};
 use crate::output::warn;
 use crate::signals::Interrupts;
@@ -52,7 +53,6 @@ impl Down {
             target.loaded = Some(context.load(&[])?);
         }
         let control = Control::connect(context).await?;
-        let lock = control.lock(&target.name).await?;
         let seen = match target.project() {
             // Images are looked up only if they are to go.
             Some(project) if self.rmi.is_some() => control.observe(project).await?,
@@ -75,20 +75,26 @@ impl Down {
                 "no resource found to remove for project {:?}",
                 target.name
             ));
-            return Ok(());
-        }
-        let progress = context.progress();
-        let mut interrupts = Interrupts::listen()?;
-        let execution = Execution::default();
-        tokio::select! {
-            done = control.execute(target.project(), &seen, &plan, &execution, &progress) => done?,
-            () = interrupts.next() => {
-                progress.finish();
-                return Err(Failure::Interrupted(Message::new("interrupted; what is left stays"))
-                    .help("the same command removes it"));
+            // Something may be wanted of it all the same, if an agent is there to want it.
+            if context.dry_run() || control.agent().info().await?.is_none() {
+                return Ok(());
             }
         }
-        drop(lock);
-        Ok(())
+        let control = Control::acting(context).await?;
+        let intent = Intent::Down {
+            project: target.definition(),
+            options,
+        };
+        let progress = context.progress();
+        let mut interrupts = Interrupts::listen()?;
+        let loaded = target.loaded.as_ref();
+        tokio::select! {
+            done = control.act(&target.name, intent, loaded, &plan, &progress) => done,
+            () = interrupts.next() => {
+                progress.finish();
+                Err(Failure::Interrupted(Message::new("interrupted; what is left stays"))
+                    .help("the same command removes it"))
+            }
+        }
     }
 }

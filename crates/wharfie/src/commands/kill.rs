@@ -2,10 +2,12 @@
 
 use clap::Args;
 use wharfie_compose::Project;
+use wharfie_core::Intent;
+use wharfie_core::reconcile::lifecycle as plans;
 
-use super::{lifecycle, pick};
+use super::lifecycle;
 use crate::context::{Context, Target};
-use crate::control::{Container, Control};
+use crate::control::{Container, Control, Seen};
 use crate::failure::Failure;
 use crate::output::say;
 
@@ -27,31 +29,50 @@ pub(crate) struct Kill {
 impl Kill {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let target = context.target(&self.services)?;
-        let control = Control::connect(context).await?;
-        let mut containers = control.containers(&target.name).await?;
-        pick::check_known(&target, &containers, &self.services)?;
-        containers.retain(|c| c.is_running() && self.means(&target, c));
-        if containers.is_empty() {
-            say("no container to kill");
+        let mut once = Vec::new();
+        lifecycle::ask(context, &self.services, |target, seen| {
+            let services = self.meant(target, seen);
+            let is_meant = |c: &&Container| services.is_empty() || services.contains(&c.service);
+            once = seen
+                .containers
+                .iter()
+                .filter(|c| c.oneoff && c.is_running())
+                .filter(is_meant)
+                .cloned()
+                .collect();
+            let plan = plans::signal(seen, &services, &self.signal);
+            if plan.is_empty() && once.is_empty() {
+                say("no container to kill");
+            }
+            let signal = self.signal.clone();
+            Ok((Intent::Kill { services, signal }, plan))
+        })
+        .await?;
+        if once.is_empty() {
+            return Ok(());
         }
-        let (control, signal) = (&control, self.signal.as_str());
-        lifecycle::to_each(
-            context,
-            control,
-            &containers,
-            ["kill", "Killing", "Killed"],
-            |c| control.kill(&c.id, signal),
-        )
+        // Nobody but who made them wants those of `run`: the agent has no part in them.
+        let (control, signal) = (&Control::connect(context).await?, self.signal.as_str());
+        let words = ["kill", "Killing", "Killed"];
+        lifecycle::to_each(context, control, &once, words, |c| {
+            control.kill(&c.id, signal)
+        })
         .await
     }
 
-    /// Without names those of all services of the files, and the others only on request.
-    fn means(&self, target: &Target, container: &Container) -> bool {
-        if !self.services.is_empty() {
-            return self.services.contains(&container.service);
+    /// The services that are meant, all if none: without names those of the files, and the others
+    /// only on request.
+    fn meant(&self, target: &Target, seen: &Seen) -> Vec<String> {
+        let Some(project) = target.project() else {
+            return self.services.clone();
+        };
+        if !self.services.is_empty() || self.remove_orphans {
+            return self.services.clone();
         }
-        let in_files = |p: &Project| p.any_service(&container.service).is_some();
-        self.remove_orphans || target.project().is_none_or(in_files)
+        let in_files = |p: &Project, c: &Container| p.any_service(&c.service).is_some();
+        if seen.containers.iter().all(|c| in_files(project, c)) {
+            return Vec::new();
+        }
+        project.services.keys().cloned().collect()
     }
 }

@@ -1,33 +1,33 @@
 //! What `start`, `stop`, `restart`, `rm`, `kill`, `pause` and `unpause` have in common.
 
 use futures_util::future::join_all;
-use wharfie_core::Plan;
+use wharfie_core::{Intent, Plan};
 
 use super::pick;
 use crate::context::{Context, Target};
-use crate::control::{Container, Control, Execution, Seen};
+use crate::control::{Container, Control, Seen};
 use crate::failure::{Failure, Message};
 use crate::output;
 use crate::output::progress::State;
 use crate::signals::Interrupts;
 
-/// Plans something for the containers of services, and does it.
-pub(super) async fn by_plan(
+/// Asks the agent for something to be done with the containers of services. `make` returns the
+/// intent and the plan that is to be expected of it, or refuses.
+pub(super) async fn ask(
     context: &Context,
     services: &[String],
-    make: impl FnOnce(&Target, &Seen) -> Result<Plan, Failure>,
+    make: impl FnOnce(&Target, &Seen) -> Result<(Intent, Plan), Failure>,
 ) -> Result<(), Failure> {
     let target = context.target(services)?;
-    let control = Control::connect(context).await?;
-    let _lock = control.lock(&target.name).await?;
+    let control = Control::acting(context).await?;
     let seen = control.observe_name(&target.name).await?;
     pick::check_known(&target, &seen.containers, services)?;
-    let plan = make(&target, &seen)?;
+    let (intent, plan) = make(&target, &seen)?;
     let progress = context.progress();
     let mut interrupts = Interrupts::listen()?;
-    let execution = Execution::default();
+    let loaded = target.loaded.as_ref();
     tokio::select! {
-        done = control.execute(target.project(), &seen, &plan, &execution, &progress) => done,
+        done = control.act(&target.name, intent, loaded, &plan, &progress) => done,
         () = interrupts.next() => {
             progress.finish();
             Err(Failure::Interrupted(Message::new("interrupted; what was done so far stays")))

@@ -1,5 +1,6 @@
 //! The commands, one file each. Each is its options and a `run`.
 
+pub(crate) mod agent;
 mod attached;
 pub(crate) mod build;
 pub(crate) mod completion;
@@ -11,6 +12,7 @@ pub(crate) mod doctor;
 pub(crate) mod down;
 pub(crate) mod events;
 pub(crate) mod exec;
+pub(crate) mod history;
 pub(crate) mod kill;
 mod lifecycle;
 pub(crate) mod logs;
@@ -21,6 +23,7 @@ pub(crate) mod plan;
 pub(crate) mod port;
 pub(crate) mod ps;
 pub(crate) mod pull;
+pub(crate) mod reload;
 pub(crate) mod restart;
 pub(crate) mod rm;
 pub(crate) mod run_once;
@@ -30,6 +33,7 @@ mod shape;
 pub(crate) mod start;
 pub(crate) mod stop;
 pub(crate) mod top;
+pub(crate) mod undo;
 pub(crate) mod up;
 pub(crate) mod version;
 pub(crate) mod wait;
@@ -66,6 +70,10 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Top(c) => c.run(&context).await,
         Command::Port(c) => c.run(&context).await,
         Command::Events(c) => c.run(&context).await,
+        Command::History(c) => c.run(&context).await,
+        Command::Undo(c) => c.run(&context).await,
+        Command::Agent(c) => c.run(&context).await,
+        Command::Reload(c) => c.run(&context).await,
         Command::Doctor(c) => c.run(&context).await,
         Command::Version(c) => c.run(),
         Command::Completion(c) => c.run(),

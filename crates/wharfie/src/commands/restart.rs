@@ -5,6 +5,7 @@ use clap::Args;
 use super::lifecycle;
 use crate::context::Context;
 use crate::failure::Failure;
+use wharfie_core::Intent;
 use wharfie_core::reconcile::lifecycle as plans;
 
 /// Restarts containers, those first that others depend on.
@@ -27,7 +28,7 @@ pub(crate) struct Restart {
 impl Restart {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        lifecycle::by_plan(context, &self.services, |target, seen| {
+        lifecycle::ask(context, &self.services, |target, seen| {
             let mut services = self.services.clone();
             if let (Some(project), false) = (target.project(), self.no_deps || services.is_empty())
             {
@@ -46,7 +47,9 @@ impl Restart {
                     looked_at += 1;
                 }
             }
-            Ok(plans::restart(seen, &services, self.timeout.map(i64::from)))
+            let timeout = self.timeout.map(i64::from);
+            let plan = plans::restart(seen, &services, timeout);
+            Ok((Intent::Restart { services, timeout }, plan))
         })
         .await
     }

@@ -3,7 +3,7 @@
 use std::io::{BufRead, Write};
 
 use clap::Args;
-use wharfie_core::Operation;
+use wharfie_core::{Intent, Operation};
 
 use super::lifecycle;
 use crate::context::Context;
@@ -36,7 +36,7 @@ pub(crate) struct Rm {
 impl Rm {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        lifecycle::by_plan(context, &self.services, |_, seen| {
+        lifecycle::ask(context, &self.services, |_, seen| {
             let plan = plans::remove(seen, &self.services, self.stop, self.volumes);
             let names: Vec<&str> = plan
                 .steps
@@ -54,7 +54,12 @@ impl Rm {
                     return Err(Failure::failed("not removed: the answer was not yes"));
                 }
             }
-            Ok(plan)
+            let intent = Intent::Remove {
+                services: self.services.clone(),
+                stop: self.stop,
+                volumes: self.volumes,
+            };
+            Ok((intent, plan))
         })
         .await
     }

@@ -5,8 +5,9 @@ use std::hash::{BuildHasher, Hasher};
 use clap::Args;
 use wharfie_compose::Loaded;
 use wharfie_compose::model::Service;
-use wharfie_core::reconcile::UpOptions;
-use wharfie_core::{Operation, Plan};
+use wharfie_core::reconcile::{self, UpOptions};
+use wharfie_core::wanted::Definition;
+use wharfie_core::{Intent, Operation, Plan};
 
 use super::run_overrides::Overrides;
 use super::shape::{Images, Shape};
@@ -14,6 +15,7 @@ use crate::context::{self, Context};
 use crate::control::{Control, OneOff, Seen};
 use crate::failure::{Failure, Message};
 use crate::output;
+use crate::output::progress::Progress;
 use crate::session::{self, Manner};
 use crate::signals::Interrupts;
 use wharfie_core::reconcile::lifecycle as plans;
@@ -166,7 +168,6 @@ impl Run {
         loaded: &Loaded,
     ) -> Result<Seen, Failure> {
         let project = &loaded.project;
-        let _lock = control.lock(&project.name).await?;
         let quiet = self.quiet;
         let progress = context.progress_unless(quiet);
         let shape = Shape {
@@ -181,46 +182,86 @@ impl Run {
         let mut execution = self.images.execution();
         execution.quiet_pull |= quiet;
         execution.quiet_build |= quiet;
-        let seen = control.observe(project).await?;
+        let mut seen = control.observe(project).await?;
         // As if the service had no container: then all it needs is in the plan.
         let plan_for = |seen: &Seen, options: &UpOptions| {
             let mut seen = seen.clone();
             seen.containers.retain(|c| c.service != self.service);
             control.plan_up(loaded, &seen, options)
         };
-        let plan = plan_for(&seen, &options)?;
+        let mut plan = plan_for(&seen, &options)?;
         control.check(loaded, &plan)?;
-        if control.dry_run() || !plan.prepares_images() {
-            let plan = without_containers(&plan, &self.service);
-            control
-                .execute(Some(project), &seen, &plan, &execution, &progress)
-                .await?;
-        } else {
-            control
-                .execute(
-                    Some(project),
-                    &seen,
-                    &plan.images_only(),
-                    &execution,
-                    &progress,
-                )
-                .await?;
-            let seen = control.observe(project).await?;
-            let options = UpOptions {
-                images_done: true,
-                ..options
-            };
-            let plan = without_containers(&plan_for(&seen, &options)?, &self.service);
-            control
-                .execute(Some(project), &seen, &plan, &execution, &progress)
-                .await?;
+        if !control.dry_run() {
+            let images = plan.images_only();
+            if !images.is_empty() {
+                control
+                    .execute(Some(project), &seen, &images, &execution, &progress)
+                    .await?;
+            }
+            if self
+                .bring_up_others(context, loaded, &options, &plan, &progress)
+                .await?
+                || !images.is_empty()
+            {
+                seen = control.observe(project).await?;
+                let options = UpOptions {
+                    images_done: true,
+                    ..options
+                };
+                plan = plan_for(&seen, &options)?;
+            }
         }
+        let plan = without_containers(&plan, &self.service);
+        control
+            .execute(Some(project), &seen, &plan, &execution, &progress)
+            .await?;
         progress.finish();
         if plan.is_empty() {
             Ok(seen)
         } else {
             control.observe(project).await
         }
+    }
+}
+
+impl Run {
+    /// Asks the agent for the services that the container depends on; whether there are any.
+    async fn bring_up_others(
+        &self,
+        context: &Context,
+        loaded: &Loaded,
+        options: &UpOptions,
+        plan: &Plan,
+        progress: &Progress,
+    ) -> Result<bool, Failure> {
+        let project = &loaded.project;
+        let selection = reconcile::selection(project, &options.services, self.no_deps);
+        let others = selection.map_err(|e| Failure::usage(e.to_string()))?;
+        let others: Vec<String> = others
+            .into_keys()
+            .filter(|s| *s != self.service)
+            .map(str::to_owned)
+            .collect();
+        let busy = plan.steps.iter().any(|s| {
+            let of = s.operation.container();
+            of.is_some_and(|(service, _)| service != self.service)
+        });
+        if others.is_empty() || !busy {
+            return Ok(false);
+        }
+        let control = Control::acting(context).await?;
+        let intent = Intent::Up {
+            project: Box::new(Definition::from(project)),
+            options: UpOptions {
+                services: others,
+                no_deps: true,
+                ..options.clone()
+            },
+        };
+        control
+            .act(&project.name, intent, Some(loaded), plan, progress)
+            .await?;
+        Ok(true)
     }
 }
 

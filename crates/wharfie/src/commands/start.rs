@@ -2,12 +2,12 @@
 
 use clap::Args;
 use wharfie_compose::model::Condition;
-use wharfie_core::{Operation, Plan};
+use wharfie_core::{Intent, Operation, Plan};
 
 use super::lifecycle;
 use super::up::within;
 use crate::context::Context;
-use crate::control::{Container, Seen};
+use crate::control::{Container, Control, Execution, Seen};
 use crate::failure::Failure;
 use wharfie_core::reconcile::lifecycle as plans;
 
@@ -29,91 +29,49 @@ pub(crate) struct Start {
 impl Start {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let work = lifecycle::by_plan(context, &self.services, |target, seen| {
-            let meant =
-                |service: &String| self.services.is_empty() || self.services.contains(service);
-            if !seen
-                .containers
-                .iter()
-                .any(|c| !c.oneoff && meant(&c.service))
-            {
+        within(self.wait_timeout, self.start(context)).await
+    }
+
+    async fn start(&self, context: &Context) -> Result<(), Failure> {
+        let mut waits = Plan::default();
+        lifecycle::ask(context, &self.services, |target, seen| {
+            let meant = |c: &&Container| {
+                !c.oneoff && (self.services.is_empty() || self.services.contains(&c.service))
+            };
+            let mut containers = seen.containers.iter().filter(meant).peekable();
+            if containers.peek().is_none() {
                 return Err(Failure::failed(format!(
                     "there is no container to start in project {:?}",
                     target.name
                 ))
                 .help("`wharfie up -d` creates and starts them"));
             }
+            for container in containers {
+                let wait = Operation::Wait {
+                    service: container.service.clone(),
+                    name: container.name.clone(),
+                    // Who executes it sees whether there is a health check.
+                    condition: Condition::Started,
+                    required: true,
+                };
+                waits.push(wait, Vec::new());
+            }
+            let intent = Intent::Start {
+                project: target.definition(),
+                services: self.services.clone(),
+            };
             let plan = plans::start(target.project(), seen, &self.services);
-            Ok(if self.wait {
-                with_waits(plan, seen, meant)
-            } else {
-                plan
-            })
-        });
-        within(self.wait_timeout, work).await
-    }
-}
-
-/// The plan, with a wait for each container that is meant.
-fn with_waits(mut plan: Plan, seen: &Seen, meant: impl Fn(&String) -> bool) -> Plan {
-    let starts = |operation: &Operation, container: &Container| matches!(operation, Operation::StartContainer { name, .. } if *name == container.name);
-    for container in &seen.containers {
-        if container.oneoff || !meant(&container.service) {
-            continue;
+            Ok((intent, plan))
+        })
+        .await?;
+        if !self.wait {
+            return Ok(());
         }
-        let start = plan
-            .steps
-            .iter()
-            .position(|step| starts(&step.operation, container));
-        let wait = Operation::Wait {
-            service: container.service.clone(),
-            name: container.name.clone(),
-            // The executor sees whether it has a health check.
-            condition: Condition::Started,
-            required: true,
-        };
-        plan.push(wait, start.into_iter().collect());
-    }
-    plan
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::control::State;
-
-    #[test]
-    fn each_container_is_waited_for_after_its_start() {
-        let container = |service: &str, state| Container {
-            name: format!("x-{service}-1"),
-            service: service.to_owned(),
-            state,
-            ..Container::default()
-        };
-        let seen = Seen {
-            containers: vec![
-                container("db", State::Running),
-                container("web", State::Exited),
-                container("other", State::Exited),
-            ],
-            ..Seen::default()
-        };
-        let services = ["db".to_owned(), "web".to_owned()];
-        let plan = with_waits(plans::start(None, &seen, &services), &seen, |s| {
-            services.contains(s)
-        });
-        let lines: Vec<String> = plan
-            .steps
-            .iter()
-            .map(|s| format!("{} {:?}", s.operation, s.after))
-            .collect();
-        assert_eq!(
-            lines,
-            [
-                "start container x-web-1 []",
-                "wait until container x-db-1 runs []",
-                "wait until container x-web-1 runs [0]"
-            ]
-        );
+        let control = Control::connect(context).await?;
+        let (seen, execution) = (Seen::default(), Execution::default());
+        let progress = context.progress();
+        control
+            .execute(None, &seen, &waits, &execution, &progress)
+            .await
     }
 }

@@ -5,6 +5,7 @@ use clap::Args;
 use super::lifecycle;
 use crate::context::Context;
 use crate::failure::Failure;
+use wharfie_core::Intent;
 use wharfie_core::reconcile::lifecycle as plans;
 
 /// Stops containers, those first that depend on others, and keeps them.
@@ -22,12 +23,14 @@ pub(crate) struct Stop {
 impl Stop {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        lifecycle::by_plan(context, &self.services, |_, seen| {
-            Ok(plans::stop(
-                seen,
-                &self.services,
-                self.timeout.map(i64::from),
-            ))
+        let timeout = self.timeout.map(i64::from);
+        lifecycle::ask(context, &self.services, |_, seen| {
+            let intent = Intent::Stop {
+                services: self.services.clone(),
+                timeout,
+                starting: Vec::new(),
+            };
+            Ok((intent, plans::stop(seen, &self.services, timeout)))
         })
         .await
     }

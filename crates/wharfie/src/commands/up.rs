@@ -5,7 +5,9 @@ use std::time::Duration;
 use clap::Args;
 use wharfie_compose::Loaded;
 use wharfie_compose::model::Project;
+use wharfie_core::Intent;
 use wharfie_core::reconcile::UpOptions;
+use wharfie_core::wanted::Definition;
 
 use super::attached::{self, Attached};
 use super::shape::{self, Ready, UpShape};
@@ -86,8 +88,7 @@ impl Up {
         if self.detach || self.wait || self.up.no_start || context.dry_run() {
             return act(context, &loaded, &options, &execution, self.wait_timeout).await;
         }
-        let control = Control::connect(context).await?;
-        let lock = control.lock(&loaded.project.name).await?;
+        let control = Control::acting(context).await?;
         let progress = context.progress();
         let mut interrupts = Interrupts::listen()?;
         let ready = tokio::select! {
@@ -95,13 +96,7 @@ impl Up {
             () = interrupts.next() => return Err(interrupted(&progress)),
         };
         show_unchanged(&ready, &loaded.project, &options.services, &progress);
-        let work = control.execute(
-            Some(&loaded.project),
-            &ready.seen,
-            &ready.plan,
-            &execution,
-            &progress,
-        );
+        let work = bring_up(&control, &loaded, &options, &ready, &progress);
         let attached = Attached {
             control: &control,
             project: &loaded.project,
@@ -115,7 +110,7 @@ impl Up {
             policy: self.policy(),
             timeout: self.up.timeout.map(i64::from),
         };
-        attached.run(&ready, work, lock, interrupts).await
+        attached.run(&ready, work, interrupts).await
     }
 
     fn check(&self, project: &Project) -> Result<(), Failure> {
@@ -166,22 +161,15 @@ pub(crate) async fn act(
     execution: &Execution,
     limit: Option<u32>,
 ) -> Result<(), Failure> {
-    let control = Control::connect(context).await?;
+    let control = Control::acting(context).await?;
     let progress = context.progress();
     let mut interrupts = Interrupts::listen()?;
     let work = async {
-        let _lock = control.lock(&loaded.project.name).await?;
         let ready = shape::prepare(&control, loaded, options, execution, &progress).await?;
         if !control.dry_run() {
             show_unchanged(&ready, &loaded.project, &options.services, &progress);
         }
-        let work = control.execute(
-            Some(&loaded.project),
-            &ready.seen,
-            &ready.plan,
-            execution,
-            &progress,
-        );
+        let work = bring_up(&control, loaded, options, &ready, &progress);
         within(limit, work).await
     };
     tokio::select! {
@@ -190,6 +178,24 @@ pub(crate) async fn act(
     }
     progress.finish();
     Ok(())
+}
+
+/// Asks the agent to bring a project up, whose images are there.
+async fn bring_up(
+    control: &Control,
+    loaded: &Loaded,
+    options: &UpOptions,
+    ready: &Ready,
+    progress: &Progress,
+) -> Result<(), Failure> {
+    let intent = Intent::Up {
+        project: Box::new(Definition::from(&loaded.project)),
+        options: options.clone(),
+    };
+    let name = &loaded.project.name;
+    control
+        .act(name, intent, Some(loaded), &ready.plan, progress)
+        .await
 }
 
 /// Says which containers are as they should be.
@@ -216,8 +222,10 @@ fn show_unchanged(ready: &Ready, project: &Project, services: &[String], progres
 
 fn interrupted(progress: &Progress) -> Failure {
     progress.finish();
-    Failure::Interrupted(Message::new("interrupted; what was done so far stays"))
-        .help("the same command finishes it, `wharfie down` takes it down")
+    Failure::Interrupted(Message::new(
+        "interrupted; what was done so far stays, and the agent finishes what was begun",
+    ))
+    .help("`wharfie ps` shows how far it is, `wharfie down` takes it down")
 }
 
 /// Does the work within a number of seconds, if there is a limit.

@@ -3,11 +3,12 @@
 use clap::Args;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use wharfie_core::Intent;
 use wharfie_core::reconcile::{self, DownOptions};
 
 use super::pick;
 use crate::context::Context;
-use crate::control::{Control, Execution};
+use crate::control::Control;
 use crate::failure::Failure;
 use crate::output;
 
@@ -60,15 +61,21 @@ impl Wait {
         }
         drop(waits);
         if self.down_project {
+            let control = Control::acting(context).await?;
             let seen = control.observe_name(&target.name).await?;
-            let plan = reconcile::down(target.project(), &seen, &DownOptions::default());
+            let options = DownOptions::default();
+            let plan = reconcile::down(target.project(), &seen, &options);
+            let intent = Intent::Down {
+                project: target.definition(),
+                options,
+            };
             let progress = context.progress();
             control
-                .execute(
-                    target.project(),
-                    &seen,
+                .act(
+                    &target.name,
+                    intent,
+                    target.loaded.as_ref(),
                     &plan,
-                    &Execution::default(),
                     &progress,
                 )
                 .await?;

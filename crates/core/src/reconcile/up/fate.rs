@@ -132,6 +132,9 @@ impl<'a> Planner<'a> {
         if matches!(container.state, State::Removing | State::Dead) {
             return Some(format!("it is {}", container.state.as_str()));
         }
+        if let Some(reason) = self.options.replace.get(&container.id) {
+            return Some(reason.clone());
+        }
         if self.options.no_recreate {
             return None;
         }
@@ -152,7 +155,7 @@ impl<'a> Planner<'a> {
             return Some("an earlier recreation was interrupted".to_owned());
         }
         let image = self.seen.images.get(&names::image(self.project, service));
-        if image.is_some_and(|i| i.id != container.image_id) {
+        if !self.options.keep_images && image.is_some_and(|i| i.id != container.image_id) {
             return Some("its image changed".to_owned());
         }
         if let Some(network) = self.wrong_network(service, container) {

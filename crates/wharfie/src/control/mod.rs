@@ -1,5 +1,8 @@
-//! The way to the containers: commands know no other. Today it is the Docker Engine of one
-//! host; tomorrow it is the agent's API.
+//! The way to the containers: commands know no other. What changes a stack is asked of the agent;
+//! what looks, and what talks to a container, goes to the Engine that the agent keeps.
+
+mod background;
+mod client;
 
 use std::sync::Mutex;
 
@@ -7,15 +10,17 @@ use futures_util::Stream;
 use wharfie_compose::model::Project;
 use wharfie_compose::{Faults, Loaded};
 use wharfie_core::reconcile::{self, UpOptions};
-use wharfie_core::{Operation, Plan};
+use wharfie_core::{Intent, Operation, Plan};
 use wharfie_host::{Engine, ExecuteContext, Scope};
+
+pub(crate) use client::Client;
 
 pub(crate) use wharfie_core::{Container, Seen, State};
 pub(crate) use wharfie_host::{
-    BuildFlags, ContainerEvent, ExecOptions, LogOptions, OneOff, Output, ProjectLock,
-    ProjectSummary, Session,
+    BuildFlags, ContainerEvent, ExecOptions, LogOptions, OneOff, Output, ProjectSummary, Session,
 };
 
+use crate::api::{Fault, Info, Message as Told, Request, What};
 use crate::context::Context;
 use crate::failure::{Failure, Message};
 use crate::output::progress::{self, Progress};
@@ -25,6 +30,7 @@ use crate::output::{self, warn};
 #[derive(Debug, Clone)]
 pub(crate) struct Control {
     engine: Engine,
+    agent: Client,
     parallel: usize,
     dry_run: bool,
 }
@@ -41,14 +47,103 @@ pub(crate) struct Execution {
 }
 
 impl Control {
-    /// Connects.
+    /// Connects, to look: an agent is not needed.
     pub(crate) async fn connect(context: &Context) -> Result<Self, Failure> {
-        let engine = Engine::connect(context.global.host.as_deref()).await?;
+        let agent = Client::new(context.socket());
+        let host = match &context.global.host {
+            Some(host) => Some(host.clone()),
+            None => agent.info().await?.map(|info| info.engine),
+        };
+        Self::with(context, agent, host.as_deref()).await
+    }
+
+    /// Connects, to change something: an agent is started if there is none.
+    pub(crate) async fn acting(context: &Context) -> Result<Self, Failure> {
+        let agent = Client::new(context.socket());
+        let host = context.global.host.as_deref();
+        match agent.info().await? {
+            Some(info) => {
+                check_engine(&info, host, &agent)?;
+                Self::with(context, agent, Some(&info.engine)).await
+            }
+            None => {
+                // Without an Engine an agent is of no use.
+                let control = Self::with(context, agent, host).await?;
+                if !control.dry_run {
+                    let agent = &control.agent;
+                    let info = background::start(agent, host).await?;
+                    output::say(&format!(
+                        "Started an agent in the background (process {}): it keeps what runs as it is wanted",
+                        info.pid
+                    ));
+                    check_engine(&info, host, agent)?;
+                }
+                Ok(control)
+            }
+        }
+    }
+
+    async fn with(context: &Context, agent: Client, host: Option<&str>) -> Result<Self, Failure> {
         Ok(Self {
-            engine,
+            engine: Engine::connect(host).await?,
+            agent,
             parallel: usize::try_from(context.global.parallel).unwrap_or(0),
             dry_run: context.dry_run(),
         })
+    }
+
+    /// The agent, whether there is one or not.
+    pub(crate) fn agent(&self) -> &Client {
+        &self.agent
+    }
+
+    /// Asks the agent for a change and shows how it goes; with `--dry-run` only shows the plan,
+    /// which is the one that was made here.
+    pub(crate) async fn act(
+        &self,
+        stack: &str,
+        intent: Intent,
+        loaded: Option<&Loaded>,
+        plan: &Plan,
+        progress: &Progress,
+    ) -> Result<(), Failure> {
+        if self.dry_run {
+            output::lines(plan.steps.iter().map(|s| s.operation.to_string()))?;
+            return Ok(());
+        }
+        self.ask(stack, What::Intent(Box::new(intent)), loaded, progress)
+            .await
+            .map(drop)
+    }
+
+    /// The same for a change that is said in any way; the revision that is wanted in the end.
+    pub(crate) async fn ask(
+        &self,
+        stack: &str,
+        what: What,
+        loaded: Option<&Loaded>,
+        progress: &Progress,
+    ) -> Result<Option<u64>, Failure> {
+        let request = Request {
+            what,
+            parallel: self.parallel,
+        };
+        let execution = Execution::default();
+        let mut reporter = None;
+        let work = self.agent.act(stack, &request, |told| match told {
+            Told::Waiting => warn(&format!(
+                "another wharfie is at work on project {stack}: waiting until it is done"
+            )),
+            Told::Plan { plan } => reporter = Some(Reporter::new(plan, &execution, progress)),
+            Told::Step { step, event } => {
+                if let Some(reporter) = &reporter {
+                    wharfie_host::Progress::event(reporter, step, event.into());
+                }
+            }
+            Told::Done { .. } | Told::Failed { .. } => {}
+        });
+        let outcome = progress.during(work).await;
+        outcome.map_err(|faults| Failure::all(faults.into_iter().map(|fault| place(fault, loaded))))
     }
 
     /// The Engine that containers are looked at and talked to through.
@@ -79,23 +174,6 @@ impl Control {
             ));
         }
         faults.into_result().map_err(Failure::Refused)
-    }
-
-    /// Waits until no other `wharfie` changes the project, and keeps others off until the lock
-    /// is dropped.
-    pub(crate) async fn lock(&self, project: &str) -> Result<Option<ProjectLock>, Failure> {
-        if self.dry_run {
-            return Ok(None);
-        }
-        if let Some(lock) = ProjectLock::try_take(self.engine.address(), project)? {
-            return Ok(Some(lock));
-        }
-        warn(&format!(
-            "another wharfie is at work on project {project}: waiting until it is done"
-        ));
-        Ok(Some(
-            ProjectLock::take(self.engine.address(), project).await?,
-        ))
     }
 
     /// What there is of a project: its images and the resources of others that it uses too.
@@ -131,7 +209,8 @@ impl Control {
         })
     }
 
-    /// Executes a plan and shows its progress; with `--dry-run` only shows the plan.
+    /// Executes a plan here, without the agent, and shows its progress; with `--dry-run` only shows
+    /// the plan. Nothing that is wanted changes: it is for images, and for what `run` needs.
     pub(crate) async fn execute(
         &self,
         project: Option<&Project>,
@@ -153,12 +232,7 @@ impl Control {
             build: execution.build.clone(),
             parallel: self.parallel,
         };
-        let reporter = Reporter {
-            plan,
-            execution,
-            progress,
-            building: Mutex::default(),
-        };
+        let reporter = Reporter::new(plan.clone(), execution, progress);
         let outcome = self.engine.execute(&context, plan, &reporter);
         progress
             .during(outcome)
@@ -244,6 +318,43 @@ impl Control {
     }
 }
 
+/// Fails if a command names an Engine that the agent does not keep.
+fn check_engine(info: &Info, host: Option<&str>, agent: &Client) -> Result<(), Failure> {
+    let path = |address: &str| {
+        let path = address.strip_prefix("unix://").unwrap_or(address);
+        std::fs::canonicalize(path).unwrap_or_else(|_| path.into())
+    };
+    match host {
+        Some(host) if path(host) != path(&info.engine) => Err(Failure::usage(format!(
+            "the agent at {} keeps the Engine at {}, not {host}",
+            agent.socket().display(),
+            info.engine
+        ))
+        .help("leave -H and DOCKER_HOST out, or use an agent of its own for it: --socket and WHARFIE_STATE_DIR")),
+        _ => Ok(()),
+    }
+}
+
+/// A fault with its place in the files, if it has one.
+fn place(fault: Fault, loaded: Option<&Loaded>) -> Failure {
+    match (&fault.path, loaded) {
+        (Some(path), Some(loaded)) => {
+            Failure::Refused(loaded.fault_at(path, fault.what.clone()).into())
+        }
+        _ => fault.into(),
+    }
+}
+
+impl From<wharfie_cluster::Error> for Failure {
+    fn from(error: wharfie_cluster::Error) -> Self {
+        let text = error.to_string();
+        match text.rsplit_once("; ") {
+            Some((what, help)) => Self::failed(what).help(help),
+            None => Self::failed(text),
+        }
+    }
+}
+
 impl From<wharfie_host::Error> for Failure {
     fn from(error: wharfie_host::Error) -> Self {
         use wharfie_host::Error;
@@ -269,14 +380,23 @@ impl From<wharfie_host::Error> for Failure {
 
 /// Shows what an execution tells.
 struct Reporter<'a> {
-    plan: &'a Plan,
+    plan: Plan,
     execution: &'a Execution,
     progress: &'a Progress,
     /// Output of builds that is shown only if they fail.
     building: Mutex<Vec<(usize, String)>>,
 }
 
-impl Reporter<'_> {
+impl<'a> Reporter<'a> {
+    fn new(plan: Plan, execution: &'a Execution, progress: &'a Progress) -> Self {
+        Self {
+            plan,
+            execution,
+            progress,
+            building: Mutex::default(),
+        }
+    }
+
     fn silent(&self, operation: &Operation) -> bool {
         match operation {
             Operation::PullImage { .. } => self.execution.quiet_pull,

@@ -1,0 +1,247 @@
+//! Healing: what must be done so that a stack is again as it is wanted.
+//!
+//! It is the plan of an `up` of what is wanted already, without what is meant to stay as it is
+//! (tasks that were stopped, or that ended and whose policy accepts it) and without what was
+//! tried just now.
+
+mod ledger;
+mod policy;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use ledger::{Backoff, End, Ledger, Millis, Record, Signs};
+pub use policy::Policy;
+use serde::{Deserialize, Serialize};
+
+use crate::names;
+use crate::plan::{Operation, Plan};
+use crate::reconcile::{Refusal, UpOptions, lifecycle, up};
+use crate::seen::{Container, Health, Seen};
+use crate::wanted::{Stack, service_of, task};
+
+/// What is to be done now, and when to look again.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Healing {
+    /// What is to be done.
+    pub plan: Plan,
+    /// Tasks that the plan is an attempt at, with what is wrong with each.
+    pub attempts: BTreeMap<String, String>,
+    /// When something that waits now may be tried.
+    pub wake: Option<Millis>,
+}
+
+/// A task that is not as it is wanted, for people to see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// The task, as `service/number`.
+    pub task: String,
+    /// Attempts since it was last well.
+    pub attempts: u32,
+    /// What was wrong, or what the last attempt failed with.
+    pub reason: String,
+    /// When the next attempt may be made, in milliseconds since 1970.
+    pub next: Millis,
+}
+
+/// Decides what to do. The ledger has observed the same `seen`; `attempts` of the result are to
+/// be entered into it.
+///
+/// # Errors
+/// A [`Refusal`] if something outside is missing, such as an external network.
+pub fn heal(
+    stack: &Stack,
+    seen: &Seen,
+    ledger: &Ledger,
+    signs: &Signs,
+    now: Millis,
+) -> Result<Healing, Refusal> {
+    if stack.active.is_empty() {
+        return Ok(Healing::default());
+    }
+    let known = with_images_that_cannot_be_had(stack, seen);
+    let options = UpOptions {
+        pull: Some("missing".to_owned()),
+        replace: to_replace(stack, seen, signs),
+        ..stack.options()
+    };
+    let whole = up(&stack.project, &known, &options)?;
+    let tasks = task_names(stack, seen, &whole);
+    let mut healing = Healing::default();
+    let mut made: BTreeSet<String> = BTreeSet::new();
+    let plan = lifecycle::filter_map(&whole, |operation| {
+        let key = operation.container().and_then(|(_, name)| tasks.get(name));
+        let (Some(key), true) = (key, is_attempt(operation)) else {
+            return Some(operation.clone());
+        };
+        if stays(stack, ledger, key, operation) {
+            return None;
+        }
+        let next = ledger.tasks.get(key).map_or(0, |r| r.next);
+        if next > now {
+            healing.wake = Some(healing.wake.map_or(next, |w: Millis| w.min(next)));
+            return None;
+        }
+        if makes(operation) {
+            made.extend(
+                stack
+                    .project
+                    .any_service(service_of(key))
+                    .map(|s| names::image(&stack.project, s)),
+            );
+        }
+        let reason = why(operation, seen);
+        healing.attempts.entry(key.clone()).or_insert(reason);
+        Some(operation.clone())
+    });
+    healing.plan = without_idle_steps(&plan, &made);
+    Ok(healing)
+}
+
+/// The tasks that were not well, for people to see.
+#[must_use]
+pub fn troubles(ledger: &Ledger) -> Vec<Trouble> {
+    let sick = ledger.tasks.iter().filter(|(_, r)| r.attempts > 0);
+    sick.map(|(task, r)| Trouble {
+        task: task.clone(),
+        attempts: r.attempts,
+        reason: r.reason.clone(),
+        next: r.next,
+    })
+    .collect()
+}
+
+/// An image that is neither here nor to be fetched must not keep the others from being healed:
+/// making its containers fails, and says so.
+fn with_images_that_cannot_be_had(stack: &Stack, seen: &Seen) -> Seen {
+    let mut seen = seen.clone();
+    for name in &stack.active {
+        let Some(service) = stack.project.any_service(name) else {
+            continue;
+        };
+        let never = matches!(service.pull_policy.as_str(), "never" | "build");
+        if service.build.is_some() || never {
+            let image = names::image(&stack.project, service);
+            seen.images.entry(image).or_default();
+        }
+    }
+    seen
+}
+
+/// Containers that run, but are to be replaced.
+fn to_replace(stack: &Stack, seen: &Seen, signs: &Signs) -> BTreeMap<String, String> {
+    let mut replace = BTreeMap::new();
+    for container in seen.containers.iter().filter(|c| !c.oneoff) {
+        let Some(service) = stack.project.any_service(&container.service) else {
+            continue;
+        };
+        let name = names::container(&stack.project.name, service, container.number);
+        let sick = container.health == Health::Unhealthy && container.is_running();
+        let reason = if signs.changed.contains(&container.id) {
+            "somebody else changed it"
+        } else if container.name != name {
+            "somebody else renamed it"
+        } else if sick && Policy::of(service) != Policy::Never {
+            "it is unhealthy"
+        } else {
+            continue;
+        };
+        replace.insert(container.id.clone(), reason.to_owned());
+    }
+    replace
+}
+
+/// Keys of tasks by the names that their containers have or get.
+fn task_names(stack: &Stack, seen: &Seen, plan: &Plan) -> BTreeMap<String, String> {
+    let mut tasks = BTreeMap::new();
+    for c in seen.containers.iter().filter(|c| !c.oneoff) {
+        let key = task(&c.service, c.number);
+        if let Some(service) = stack.project.any_service(&c.service) {
+            let name = names::container(&stack.project.name, service, c.number);
+            tasks.insert(name, key.clone());
+        }
+        tasks.insert(c.name.clone(), key);
+    }
+    for step in &plan.steps {
+        if let Operation::CreateContainer {
+            service,
+            number,
+            name,
+        } = &step.operation
+        {
+            tasks.insert(name.clone(), task(service, *number));
+        }
+    }
+    tasks
+}
+
+fn makes(operation: &Operation) -> bool {
+    matches!(
+        operation,
+        Operation::CreateContainer { .. } | Operation::RecreateContainer { .. }
+    )
+}
+
+fn is_attempt(operation: &Operation) -> bool {
+    makes(operation)
+        || matches!(
+            operation,
+            Operation::StartContainer { .. } | Operation::RestartContainer { .. }
+        )
+}
+
+/// Whether a task is meant to stay as it is.
+fn stays(stack: &Stack, ledger: &Ledger, key: &str, operation: &Operation) -> bool {
+    if stack.halted.contains(key) {
+        return true;
+    }
+    let Some(service) = stack.project.any_service(service_of(key)) else {
+        return true;
+    };
+    let policy = Policy::of(service);
+    match ledger.tasks.get(key).and_then(|r| r.end) {
+        // What is out of date is made anew, however it ended.
+        Some(End::Own(code)) => policy.accepts(code) && !is_update(operation),
+        Some(End::Cut(_)) => policy == Policy::Never && !is_update(operation),
+        None => false,
+    }
+}
+
+fn is_update(operation: &Operation) -> bool {
+    matches!(operation, Operation::RecreateContainer { reason, .. } if reason.contains("configuration"))
+}
+
+/// What is wrong, in words.
+fn why(operation: &Operation, seen: &Seen) -> String {
+    let named = |name: &str| seen.containers.iter().find(|c| c.name == name);
+    match operation {
+        Operation::CreateContainer { .. } => "it was gone".to_owned(),
+        Operation::RecreateContainer { reason, .. }
+        | Operation::RestartContainer { reason, .. } => reason.clone(),
+        Operation::StartContainer { name, .. } => named(name).map_or_else(String::new, ended),
+        _ => String::new(),
+    }
+}
+
+fn ended(container: &Container) -> String {
+    match container.exit_code {
+        Some(code) if container.state != crate::State::Created => {
+            format!("it ended with code {code}")
+        }
+        _ => "it had not been started".to_owned(),
+    }
+}
+
+/// Without pulls for containers that are not made, and without waits that nothing comes after.
+fn without_idle_steps(plan: &Plan, made: &BTreeSet<String>) -> Plan {
+    let plan = lifecycle::filter_map(plan, |operation| match operation {
+        Operation::PullImage { image, .. } if !made.contains(image) => None,
+        _ => Some(operation.clone()),
+    });
+    let needed: BTreeSet<usize> = plan.steps.iter().flat_map(|s| s.after.clone()).collect();
+    let mut index = 0;
+    lifecycle::filter_map(&plan, |operation| {
+        index += 1;
+        let idle = matches!(operation, Operation::Wait { .. }) && !needed.contains(&(index - 1));
+        (!idle).then(|| operation.clone())
+    })
+}

@@ -1,0 +1,320 @@
+//! What somebody wants of a stack, and what follows: the new wanted state and a plan.
+
+use serde::{Deserialize, Serialize};
+use wharfie_compose::model::Project;
+
+use crate::names;
+use crate::plan::{Operation, Plan};
+use crate::reconcile::{DownOptions, Refusal, UpOptions, down, lifecycle, up};
+use crate::seen::Seen;
+use crate::spare;
+use crate::wanted::{Definition, Stack, service_of, task};
+
+/// One change that is asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
+pub enum Intent {
+    /// Bring up a project, or some of its services. Images are there already.
+    Up {
+        /// The project.
+        project: Box<Definition>,
+        /// How.
+        options: UpOptions,
+    },
+    /// Take the stack, or some of its services, down.
+    Down {
+        /// The project, if its files were read.
+        project: Option<Box<Definition>>,
+        /// How.
+        options: DownOptions,
+    },
+    /// Start containers.
+    Start {
+        /// The project, if its files were read.
+        project: Option<Box<Definition>>,
+        /// Services; all when empty.
+        services: Vec<String>,
+    },
+    /// Stop containers and keep them so.
+    Stop {
+        /// Services; all when empty.
+        services: Vec<String>,
+        /// Seconds to stop in, in place of each service's own.
+        timeout: Option<i64>,
+        /// Names of containers that may be about to start, and are to stop too.
+        #[serde(default)]
+        starting: Vec<String>,
+    },
+    /// Stop and start containers.
+    Restart {
+        /// Services; all when empty.
+        services: Vec<String>,
+        /// Seconds to stop in, in place of each service's own.
+        timeout: Option<i64>,
+    },
+    /// Remove containers that do not run.
+    Remove {
+        /// Services; all when empty.
+        services: Vec<String>,
+        /// Stop those that run, and remove them too.
+        stop: bool,
+        /// Remove their anonymous volumes.
+        volumes: bool,
+    },
+    /// Bring back what was wanted before.
+    Restore {
+        /// What was wanted.
+        stack: Box<Stack>,
+    },
+    /// Send a signal.
+    Kill {
+        /// Services; all when empty.
+        services: Vec<String>,
+        /// The signal, such as `SIGKILL`.
+        signal: String,
+    },
+}
+
+/// What becomes of the wanted state.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// It stays as it is.
+    Keep,
+    /// It becomes this.
+    Put(Box<Stack>),
+    /// The stack is wanted no longer.
+    Delete,
+}
+
+/// What follows from an intent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// The new wanted state.
+    pub change: Change,
+    /// What is to be done.
+    pub plan: Plan,
+    /// Services whose tasks begin anew: how they ended before no longer counts.
+    pub anew: Vec<String>,
+}
+
+impl Intent {
+    /// One word for it, for the history.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Up { .. } => "up",
+            Self::Down { .. } => "down",
+            Self::Start { .. } => "start",
+            Self::Stop { .. } => "stop",
+            Self::Restart { .. } => "restart",
+            Self::Remove { .. } => "rm",
+            Self::Kill { .. } => "kill",
+            Self::Restore { .. } => "undo",
+        }
+    }
+
+    /// The project that it brings, if it brings one.
+    #[must_use]
+    pub fn project(&self) -> Option<Project> {
+        match self {
+            Self::Up { project, .. } => Some((**project).clone().into()),
+            Self::Down { project, .. } | Self::Start { project, .. } => {
+                project.as_deref().cloned().map(Project::from)
+            }
+            Self::Restore { stack } => Some(stack.project.clone()),
+            _ => None,
+        }
+    }
+
+    /// Decides. `project` is the intent's own ([`Intent::project`]) or, without one, the wanted.
+    ///
+    /// # Errors
+    /// A [`Refusal`]; then nothing is to be done or changed.
+    pub fn decide(
+        &self,
+        before: Option<&Stack>,
+        project: Option<&Project>,
+        seen: &Seen,
+    ) -> Result<Decision, Refusal> {
+        let (change, plan) = match self {
+            Self::Up { options, .. } => {
+                let Some(project) = project else {
+                    return Err(Refusal::NoSuchService("(no project)".to_owned()));
+                };
+                let options = UpOptions {
+                    images_done: true,
+                    ..options.clone()
+                };
+                let mut plan = up(project, seen, &options)?;
+                spare::create(project, seen, &mut plan);
+                let stack = Stack::after_up(before, project, &options, seen)?;
+                (Change::Put(Box::new(stack)), plan)
+            }
+            Self::Down { options, .. } => {
+                let plan = down(project, seen, options);
+                let change = if options.services.is_empty() {
+                    Change::Delete
+                } else {
+                    edit(before, |stack| stack.drop_services(&options.services))
+                };
+                (change, plan)
+            }
+            Self::Start { services, .. } => {
+                let plan = lifecycle::start(project, seen, services);
+                (edit(before, |stack| release(stack, services)), plan)
+            }
+            Self::Restart { services, timeout } => {
+                let plan = lifecycle::restart(seen, services, *timeout);
+                (edit(before, |stack| release(stack, services)), plan)
+            }
+            Self::Stop {
+                services,
+                timeout,
+                starting,
+            } => {
+                let plan = lifecycle::stop_also(seen, services, *timeout, starting);
+                (edit(before, |stack| halt(stack, services)), plan)
+            }
+            Self::Remove {
+                services,
+                stop,
+                volumes,
+            } => {
+                let plan = lifecycle::remove(seen, services, *stop, *volumes);
+                let removed: Vec<String> = plan.steps.iter().filter_map(removed(seen)).collect();
+                let change = edit(before, |stack| stack.halted.extend(removed));
+                (change, plan)
+            }
+            Self::Restore { stack } => {
+                let plan = restore(before, stack, seen)?;
+                (Change::Put(stack.clone()), plan)
+            }
+            Self::Kill { services, signal } => {
+                let plan = lifecycle::signal(seen, services, signal);
+                let change = if is_fatal(signal) {
+                    edit(before, |stack| halt(stack, services))
+                } else {
+                    Change::Keep
+                };
+                (change, plan)
+            }
+        };
+        let anew = match self {
+            Self::Up { .. } | Self::Restore { .. } => match &change {
+                Change::Put(stack) => stack.active.iter().cloned().collect(),
+                _ => Vec::new(),
+            },
+            Self::Start { services, .. } | Self::Restart { services, .. } => match before {
+                Some(stack) if services.is_empty() => stack.active.iter().cloned().collect(),
+                _ => services.clone(),
+            },
+            _ => Vec::new(),
+        };
+        Ok(Decision { change, plan, anew })
+    }
+}
+
+/// Everything as a former version of the stack says: what it did not want goes.
+fn restore(before: Option<&Stack>, stack: &Stack, seen: &Seen) -> Result<Plan, Refusal> {
+    let options = UpOptions {
+        images_done: true,
+        ..stack.options()
+    };
+    let whole = if stack.active.is_empty() {
+        Plan::default()
+    } else {
+        up(&stack.project, seen, &options)?
+    };
+    let halted: Vec<String> = stack
+        .halted
+        .iter()
+        .filter_map(|t| {
+            let (service, number) = t.rsplit_once('/')?;
+            let service = stack.project.any_service(service)?;
+            let number = number.parse().ok()?;
+            Some(names::container(&stack.project.name, service, number))
+        })
+        .collect();
+    let mut plan = lifecycle::filter_map(&whole, |operation| match operation {
+        Operation::StartContainer { name, .. } if halted.contains(name) => None,
+        _ => Some(operation.clone()),
+    });
+    let dropped: Vec<String> = before
+        .iter()
+        .flat_map(|b| b.active.difference(&stack.active))
+        .cloned()
+        .collect();
+    if !dropped.is_empty() {
+        plan.append(&lifecycle::remove(seen, &dropped, true, false));
+    }
+    let running = |t: &&String| {
+        let mut containers = seen.containers.iter();
+        containers.any(|c| c.is_running() && task(&c.service, c.number) == **t)
+    };
+    for key in stack.halted.iter().filter(running) {
+        for c in &seen.containers {
+            if task(&c.service, c.number) == *key && !c.oneoff {
+                let operation = Operation::StopContainer {
+                    service: c.service.clone(),
+                    id: c.id.clone(),
+                    name: c.name.clone(),
+                    timeout: None,
+                };
+                plan.push(operation, Vec::new());
+            }
+        }
+    }
+    Ok(plan)
+}
+
+fn edit(before: Option<&Stack>, f: impl FnOnce(&mut Stack)) -> Change {
+    let Some(before) = before else {
+        return Change::Keep;
+    };
+    let mut stack = before.clone();
+    f(&mut stack);
+    if stack == *before {
+        Change::Keep
+    } else {
+        Change::Put(Box::new(stack))
+    }
+}
+
+fn halt(stack: &mut Stack, services: &[String]) {
+    let meant = |s: &&String| services.is_empty() || services.contains(s);
+    let tasks: Vec<String> = stack
+        .active
+        .iter()
+        .filter(meant)
+        .flat_map(|s| (1..=stack.count(s)).map(move |n| task(s, n)))
+        .collect();
+    stack.halted.extend(tasks);
+}
+
+fn release(stack: &mut Stack, services: &[String]) {
+    stack
+        .halted
+        .retain(|t| !(services.is_empty() || services.iter().any(|s| s == service_of(t))));
+}
+
+/// The task whose container a step removes.
+fn removed(seen: &Seen) -> impl Fn(&crate::Step) -> Option<String> {
+    |step| match &step.operation {
+        Operation::RemoveContainer { id, .. } => seen
+            .containers
+            .iter()
+            .find(|c| c.id == *id)
+            .map(|c| task(&c.service, c.number)),
+        _ => None,
+    }
+}
+
+/// Whether a signal is meant to end a process. What others do is the process's own affair.
+fn is_fatal(signal: &str) -> bool {
+    let name = signal.to_ascii_uppercase();
+    let name = name.strip_prefix("SIG").unwrap_or(&name);
+    matches!(
+        name,
+        "KILL" | "TERM" | "INT" | "QUIT" | "ABRT" | "9" | "15" | "2" | "3" | "6"
+    )
+}

@@ -1,0 +1,107 @@
+//! Everything on an Engine that may call for healing.
+
+use std::collections::HashMap;
+
+use bollard::models::EventMessageTypeEnum;
+use bollard::query_parameters::EventsOptionsBuilder;
+use futures_util::{Stream, StreamExt};
+use wharfie_core::labels;
+
+use crate::{Engine, Error};
+
+/// Something that happened on an Engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Happened {
+    /// To a container of a project.
+    Container {
+        /// The project.
+        project: String,
+        /// Id.
+        id: String,
+        /// What.
+        what: Change,
+    },
+    /// A network or a volume was removed, or somebody was cut off from it.
+    Resource {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// What happened to a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It was started.
+    Started,
+    /// It has ended, is gone, or its health has changed.
+    Unwell,
+    /// Somebody sent it a signal that ends processes.
+    Signalled,
+    /// Somebody changed its settings.
+    Updated,
+    /// Anything else.
+    Other,
+}
+
+/// Events that are of interest; the Engine sends no others.
+const EVENTS: [&str; 11] = [
+    "die",
+    "destroy",
+    "disconnect",
+    "health_status",
+    "kill",
+    "oom",
+    "rename",
+    "start",
+    "stop",
+    "unpause",
+    "update",
+];
+
+/// Signals that end processes: INT, QUIT, ABRT, KILL, TERM.
+const FATAL: [&str; 5] = ["2", "3", "6", "9", "15"];
+
+impl Engine {
+    /// What happens from now on (`GET /events`). The stream ends when the Engine does.
+    pub fn happenings(&self) -> impl Stream<Item = Result<Happened, Error>> + Send + use<> {
+        let list = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+        let filters = HashMap::from([
+            ("type".to_owned(), list(&["container", "network", "volume"])),
+            ("event".to_owned(), list(&EVENTS)),
+        ]);
+        let query = EventsOptionsBuilder::default().filters(&filters).build();
+        let events = self.docker.events(Some(query));
+        events.filter_map(|item| async move {
+            let event = match item {
+                Ok(event) => event,
+                Err(e) => {
+                    return Some(Err(Error::from_engine(
+                        "cannot read the Engine's events",
+                        e,
+                    )));
+                }
+            };
+            let actor = event.actor.unwrap_or_default();
+            let attributes = actor.attributes.unwrap_or_default();
+            let action = event.action.unwrap_or_default();
+            if event.typ != Some(EventMessageTypeEnum::CONTAINER) {
+                let name = attributes.get("name").cloned().or(actor.id)?;
+                return Some(Ok(Happened::Resource { name }));
+            }
+            let signal = attributes.get("signal").map(String::as_str);
+            let what = match action.as_str() {
+                "start" => Change::Started,
+                "kill" if signal.is_some_and(|s| FATAL.contains(&s)) => Change::Signalled,
+                "update" => Change::Updated,
+                "die" | "destroy" | "oom" | "rename" => Change::Unwell,
+                a if a.starts_with("health_status") => Change::Unwell,
+                _ => Change::Other,
+            };
+            Some(Ok(Happened::Container {
+                project: attributes.get(labels::PROJECT).cloned()?,
+                id: actor.id?,
+                what,
+            }))
+        })
+    }
+}

@@ -1,0 +1,224 @@
+//! Carries out what somebody asks for: writes down what is wanted, then does it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+use tracing::info;
+use wharfie_cluster::Options;
+use wharfie_core::intent::Change;
+use wharfie_core::reconcile::Refusal;
+use wharfie_core::{Intent, Stack};
+use wharfie_host::{Event, ExecuteContext, Progress, Scope};
+
+use super::keeper::{Keeper, STACK, now, with_store};
+use super::slot::Kept;
+use crate::api::{Fault, FaultKind, Message, Request, Version, What};
+use crate::failure::Failure;
+
+/// After this time somebody who waits for others is told so.
+const TELL: Duration = Duration::from_millis(300);
+
+impl Keeper {
+    /// Carries out a request, and tells how it goes. Dropping the future ends the work; what is
+    /// wanted stays, and healing goes on with it.
+    pub(super) async fn act(
+        self: Arc<Self>,
+        name: String,
+        request: Request,
+        tell: UnboundedSender<Message>,
+    ) {
+        let last = match self.carry_out(&name, request, &tell).await {
+            Ok(revision) => Message::Done { revision },
+            Err(failures) => Message::Failed { failures },
+        };
+        // Nobody may be left to hear it.
+        let _ = tell.send(last);
+    }
+
+    async fn carry_out(
+        self: &Arc<Self>,
+        name: &str,
+        request: Request,
+        tell: &UnboundedSender<Message>,
+    ) -> Result<Option<u64>, Vec<Fault>> {
+        let one = |fault: Fault| vec![fault];
+        let slot = self.slot(name);
+        let _asking = slot.ask();
+        let mut kept = match tokio::time::timeout(TELL, slot.kept.lock()).await {
+            Ok(kept) => kept,
+            Err(_) => {
+                let _ = tell.send(Message::Waiting);
+                slot.kept.lock().await
+            }
+        };
+        let engine = self.engine().map_err(one)?;
+        let intent = self.intent(name, &kept, request.what).await.map_err(one)?;
+        let project = intent
+            .project()
+            .or_else(|| kept.stack.as_ref().map(|s| s.project.clone()));
+        let looks_at_images = match &intent {
+            Intent::Up { .. } | Intent::Restore { .. } => true,
+            Intent::Down { options, .. } => options.images.is_some(),
+            _ => false,
+        };
+        let scope = match &project {
+            Some(project) if looks_at_images => Scope::Project(project),
+            _ => Scope::Name(name),
+        };
+        let seen = engine.observe(scope).await.map_err(|e| one(e.into()))?;
+        let decision = intent.decide(kept.stack.as_ref(), project.as_ref(), &seen);
+        let decision = decision.map_err(|refusal| one(refusal.into()))?;
+        self.write(name, &mut kept, decision.change, intent.word())
+            .await
+            .map_err(|failure| one(failure.into()))?;
+        kept.ledger.forget(&decision.anew);
+        if kept.stack.is_none() {
+            self.forget(&slot, &mut kept).await;
+        }
+        self.show(&slot, &kept);
+        let plan = decision.plan;
+        let _ = tell.send(Message::Plan { plan: plan.clone() });
+        let context = ExecuteContext {
+            project: project.as_ref(),
+            seen: &seen,
+            build: Default::default(),
+            parallel: request.parallel,
+        };
+        let outcome = engine.execute(&context, &plan, &Teller(tell)).await;
+        info!(
+            stack = name,
+            command = intent.word(),
+            steps = plan.steps.len(),
+            failures = outcome.as_ref().err().map_or(0, Vec::len),
+            "carried out"
+        );
+        outcome.map_err(|errors| errors.into_iter().map(Fault::from).collect::<Vec<_>>())?;
+        Ok(kept.stack.as_ref().map(|_| kept.revision))
+    }
+
+    /// What is meant by a request.
+    async fn intent(&self, name: &str, kept: &Kept, what: What) -> Result<Intent, Fault> {
+        let revision = match what {
+            What::Intent(intent) => return Ok(*intent),
+            What::Undo { undo } => undo,
+        };
+        let usage = |text: String| {
+            Fault::from(Failure::usage(text).help(format!(
+                "`wharfie history {name}` lists the revisions that are kept"
+            )))
+        };
+        let history = self.versions(name).await.map_err(Fault::from)?;
+        let version = match revision {
+            Some(revision) => history.into_iter().find(|(r, _)| *r == revision),
+            None => history
+                .into_iter()
+                .find(|(r, stack)| *r < kept.revision.max(1) && stack.is_some()),
+        };
+        match version {
+            Some((_, Some(stack))) => Ok(Intent::Restore {
+                stack: Box::new(stack),
+            }),
+            Some((revision, None)) => Err(usage(format!(
+                "in revision {revision} stack {name} was taken down: `wharfie down` does that"
+            ))),
+            None => Err(usage(match revision {
+                Some(revision) => format!("stack {name} has no revision {revision}"),
+                None => format!("stack {name} has no earlier revision"),
+            })),
+        }
+    }
+
+    /// The versions of a stack, the newest first.
+    async fn versions(&self, name: &str) -> Result<Vec<(u64, Option<Stack>)>, Failure> {
+        let of = name.to_owned();
+        let history = with_store(&self.store, move |s| s.history(STACK, &of)).await?;
+        let read = |value: serde_json::Value| {
+            serde_json::from_value(value).map_err(|e| {
+                Failure::failed(format!("an earlier version of {name} cannot be read: {e}"))
+            })
+        };
+        history
+            .into_iter()
+            .map(|o| Ok((o.revision, o.value.map(read).transpose()?)))
+            .collect()
+    }
+
+    /// The history of a stack, the newest version first.
+    pub(super) async fn history(&self, name: &str) -> Result<Vec<Version>, Failure> {
+        let of = name.to_owned();
+        let objects = with_store(&self.store, move |s| s.history(STACK, &of)).await?;
+        let stacks = self.versions(name).await?;
+        let mut versions = Vec::new();
+        for (i, (object, (revision, stack))) in objects.iter().zip(&stacks).enumerate() {
+            let before = stacks.get(i + 1).and_then(|(_, s)| s.as_ref());
+            versions.push(Version {
+                revision: *revision,
+                time: object.time,
+                command: object.note.clone(),
+                services: stack.as_ref().map(|s| s.active.iter().cloned().collect()),
+                changes: wharfie_core::wanted::changes(before, stack.as_ref()),
+            });
+        }
+        Ok(versions)
+    }
+
+    /// Makes durable what is wanted from now on.
+    async fn write(
+        &self,
+        name: &str,
+        kept: &mut Kept,
+        change: Change,
+        word: &'static str,
+    ) -> Result<(), Failure> {
+        let stack = match change {
+            Change::Keep => return Ok(()),
+            Change::Delete if kept.stack.is_none() => return Ok(()),
+            Change::Put(stack) if kept.stack.as_ref() == Some(&*stack) => return Ok(()),
+            Change::Delete => None,
+            Change::Put(stack) => Some(*stack),
+        };
+        let value = stack.as_ref().map(serde_json::to_value).transpose();
+        let value =
+            value.map_err(|e| Failure::failed(format!("what is wanted cannot be written: {e}")))?;
+        let options = Options {
+            history: self.settings.borrow().history,
+        };
+        let name = name.to_owned();
+        let written = with_store(&self.store, move |s| {
+            s.put((STACK, &name), value, (word, now()), options)
+        });
+        kept.revision = written.await?;
+        kept.stack = stack;
+        Ok(())
+    }
+}
+
+/// Tells what happens to each step.
+struct Teller<'a>(&'a UnboundedSender<Message>);
+
+impl Progress for Teller<'_> {
+    fn event(&self, step: usize, event: Event) {
+        // Nobody may be left to hear it.
+        let _ = self.0.send(Message::Step {
+            step,
+            event: event.into(),
+        });
+    }
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        let path = refusal.path();
+        Self {
+            kind: if path.is_some() {
+                FaultKind::Failed
+            } else {
+                FaultKind::Usage
+            },
+            what: refusal.to_string(),
+            help: None,
+            path,
+        }
+    }
+}

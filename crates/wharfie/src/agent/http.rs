@@ -1,0 +1,210 @@
+//! The agent's API: HTTP over a socket that only the permitted may use.
+
+use std::convert::Infallible;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::body::Body;
+use axum::extract::{Path as UrlPath, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio::net::{UnixListener, UnixStream};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+
+use super::Agent;
+use super::keeper::Keeper;
+use crate::api::{Fault, Info, Request, StackInfo, Version};
+use crate::failure::Failure;
+
+/// The largest body of a request, in bytes: a project with everything in it.
+const LARGEST_BODY: usize = 16 << 20;
+
+/// Makes the socket, with its directory if need be. A socket that nobody listens at is replaced.
+pub(super) async fn bind(path: &Path, group: Option<&str>) -> Result<UnixListener, Failure> {
+    let failed = |what: &str, e: std::io::Error| {
+        Failure::failed(format!("cannot {what} {}: {e}", path.display()))
+            .help("choose another place with --socket, or run as root")
+    };
+    if let Some(dir) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
+        let made = std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(dir);
+        made.map_err(|e| failed("make the directory of", e))?;
+    }
+    if path.exists() {
+        if UnixStream::connect(path).await.is_ok() {
+            return Err(
+                Failure::failed(format!("another agent listens at {}", path.display()))
+                    .help("stop that one, or choose another place with --socket"),
+            );
+        }
+        std::fs::remove_file(path).map_err(|e| failed("replace", e))?;
+    }
+    let listener = UnixListener::bind(path).map_err(|e| failed("listen at", e))?;
+    let set = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660));
+    set.map_err(|e| failed("set the permissions of", e))?;
+    set_group(path, group)?;
+    Ok(listener)
+}
+
+/// Gives the socket to a group; to root's if none is named and it may be.
+pub(super) fn set_group(path: &Path, group: Option<&str>) -> Result<(), Failure> {
+    let Some(group) = group else { return Ok(()) };
+    let id = group_id(group)?;
+    std::os::unix::fs::chown(path, None, Some(id)).map_err(|e| {
+        Failure::failed(format!(
+            "cannot give {} to group {group}: {e}",
+            path.display()
+        ))
+    })
+}
+
+/// The number of a group, as `/etc/group` has it.
+fn group_id(group: &str) -> Result<u32, Failure> {
+    if let Ok(id) = group.parse() {
+        return Ok(id);
+    }
+    let file = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let line = file.lines().find(|l| l.split(':').next() == Some(group));
+    let id = line.and_then(|l| l.split(':').nth(2)?.parse().ok());
+    id.ok_or_else(|| {
+        Failure::usage(format!("socket-group: there is no group {group:?}"))
+            .help("`groupadd` makes one")
+    })
+}
+
+/// What the handlers work with.
+#[derive(Clone)]
+struct Served {
+    agent: Arc<Agent>,
+}
+
+impl Served {
+    fn keeper(&self) -> &Arc<Keeper> {
+        &self.agent.keeper
+    }
+}
+
+/// The routes.
+pub(super) fn router(agent: Arc<Agent>) -> Router {
+    Router::new()
+        .route("/v1/info", get(info))
+        .route("/v1/reload", post(reload))
+        .route("/v1/stop", post(stop))
+        .route("/v1/stacks", get(stacks))
+        .route("/v1/stacks/{name}", get(stack).post(act))
+        .route("/v1/stacks/{name}/history", get(history))
+        .layer(axum::extract::DefaultBodyLimit::max(LARGEST_BODY))
+        .with_state(Served { agent })
+}
+
+async fn info(State(served): State<Served>) -> Json<Info> {
+    let keeper = served.keeper();
+    let away = keeper.engine().err().map(|f| f.what);
+    Json(Info {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        engine: served.agent.engine_address(),
+        engine_away: away,
+        state_dir: keeper.state_dir().display().to_string(),
+    })
+}
+
+async fn reload(State(served): State<Served>) -> Response {
+    match served.agent.reload() {
+        Ok(changed) => Json(changed).into_response(),
+        Err(failure) => refused(StatusCode::BAD_REQUEST, failure),
+    }
+}
+
+async fn stop(State(served): State<Served>) -> StatusCode {
+    served.agent.end.notify_one();
+    StatusCode::ACCEPTED
+}
+
+async fn stacks(State(served): State<Served>) -> Json<Vec<StackInfo>> {
+    let slots = served.keeper().slots();
+    Json(slots.iter().filter_map(|s| s.shown()).collect())
+}
+
+async fn stack(State(served): State<Served>, UrlPath(name): UrlPath<String>) -> Response {
+    let slots = served.keeper().slots();
+    let shown = slots
+        .iter()
+        .find(|s| s.name == name)
+        .and_then(|s| s.shown());
+    match shown {
+        Some(info) => Json(info).into_response(),
+        None => refused(
+            StatusCode::NOT_FOUND,
+            Failure::failed(format!("stack {name} is not wanted")),
+        ),
+    }
+}
+
+async fn history(State(served): State<Served>, UrlPath(name): UrlPath<String>) -> Response {
+    match served.keeper().history(&name).await {
+        Ok(versions) => Json::<Vec<Version>>(versions).into_response(),
+        Err(failure) => refused(StatusCode::INTERNAL_SERVER_ERROR, failure),
+    }
+}
+
+/// Counts requests that are at work, so that the agent does not end among them.
+pub(super) struct AtWork(Arc<AtomicUsize>);
+
+impl AtWork {
+    pub(super) fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Ends a task when it is dropped.
+struct Ends(tokio::task::AbortHandle);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The answer is one message a line. If whoever asked goes away, the work ends.
+async fn act(
+    State(served): State<Served>,
+    UrlPath(name): UrlPath<String>,
+    Json(request): Json<Request>,
+) -> Response {
+    let (tell, told) = tokio::sync::mpsc::unbounded_channel();
+    let keeper = Arc::clone(served.keeper());
+    let at_work = AtWork::new(&served.agent.at_work);
+    let work = tokio::spawn(async move {
+        keeper.act(name, request, tell).await;
+        drop(at_work);
+    });
+    let ends = Ends(work.abort_handle());
+    let lines = UnboundedReceiverStream::new(told).map(move |message| {
+        let _ends = &ends;
+        let mut line = serde_json::to_vec(&message).unwrap_or_default();
+        line.push(b'\n');
+        Ok::<_, Infallible>(Bytes::from(line))
+    });
+    let kind = [(axum::http::header::CONTENT_TYPE, "application/x-ndjson")];
+    (kind, Body::from_stream(lines)).into_response()
+}
+
+fn refused(status: StatusCode, failure: Failure) -> Response {
+    (status, Json(Fault::from(failure))).into_response()
+}

@@ -1,0 +1,368 @@
+//! Keeps stacks as they are wanted: holds what is wanted, and heals.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tracing::{debug, error, info, warn};
+use wharfie_cluster::Store;
+use wharfie_core::heal::{self, Ledger, Millis};
+use wharfie_core::{Plan, Stack};
+use wharfie_host::{Change, Engine, Event, ExecuteContext, Happened, Progress, Scope};
+
+use super::settings::Settings;
+use super::slot::{Kept, Slot};
+use crate::api::{Fault, StackInfo};
+use crate::failure::Failure;
+
+/// Kind of the objects that say what is wanted of a stack.
+pub(super) const STACK: &str = "stack";
+
+/// What the agent does its work with.
+pub(super) struct Keeper {
+    /// What is durable.
+    pub(super) store: Arc<Store>,
+    /// The settings as they are now.
+    pub(super) settings: watch::Sender<Settings>,
+    /// The Engine, or why there is none.
+    pub(super) engine: watch::Sender<Result<Engine, Fault>>,
+    slots: Mutex<BTreeMap<String, Arc<Slot>>>,
+}
+
+/// The time, in milliseconds since 1970.
+pub(super) fn now() -> Millis {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+fn ledger_key(stack: &str) -> String {
+    format!("ledger/{stack}")
+}
+
+/// Does something with the store where it may wait for the disk.
+pub(super) async fn with_store<T: Send + 'static>(
+    store: &Arc<Store>,
+    f: impl FnOnce(&Store) -> Result<T, wharfie_cluster::Error> + Send + 'static,
+) -> Result<T, Failure> {
+    let store = Arc::clone(store);
+    let done = tokio::task::spawn_blocking(move || f(&store)).await;
+    let done = done.map_err(|e| Failure::failed(format!("the store cannot be used: {e}")))?;
+    done.map_err(Failure::from)
+}
+
+impl Keeper {
+    /// Reads what is wanted, and begins to keep it. Must be called in the runtime.
+    pub(super) fn begin(store: Arc<Store>, settings: Settings) -> Result<Arc<Self>, Failure> {
+        let away = Failure::NoEngine(crate::failure::Message::new("the Engine was not asked yet"));
+        let keeper = Arc::new(Self {
+            settings: watch::Sender::new(settings),
+            engine: watch::Sender::new(Err(away.into())),
+            slots: Mutex::default(),
+            store,
+        });
+        let rebooted = keeper.rebooted()?;
+        for (name, object) in keeper.store.list(STACK)? {
+            let value = object.value.unwrap_or_default();
+            let stack: Stack = match serde_json::from_value(value) {
+                Ok(stack) => stack,
+                Err(e) => {
+                    // The others are kept all the same.
+                    error!(stack = name, "what is wanted of it cannot be read: {e}");
+                    continue;
+                }
+            };
+            let saved: Ledger = keeper
+                .store
+                .local(&ledger_key(&name))?
+                .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+                .unwrap_or_default();
+            let kept = Kept {
+                stack: Some(stack),
+                revision: object.revision,
+                ledger: saved.clone(),
+                saved,
+                trouble: None,
+                resumed: rebooted,
+            };
+            keeper.add(&name, kept);
+        }
+        Ok(keeper)
+    }
+
+    /// Whether the machine was started since the last agent ran.
+    fn rebooted(&self) -> Result<bool, Failure> {
+        let boot = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let last = self.store.local("boot")?;
+        if last.as_ref() == Some(&boot) {
+            return Ok(false);
+        }
+        self.store.set_local("boot", Some(&boot))?;
+        Ok(last.is_some())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Slot>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(self: &Arc<Self>, name: &str, kept: Kept) -> Arc<Slot> {
+        let slot = Arc::new(Slot::new(name, kept));
+        self.lock().insert(name.to_owned(), Arc::clone(&slot));
+        tokio::spawn(Arc::clone(self).tend(Arc::clone(&slot)));
+        slot
+    }
+
+    /// The slot of a stack, made if there is none.
+    pub(super) fn slot(self: &Arc<Self>, name: &str) -> Arc<Slot> {
+        let known = self.lock().get(name).cloned();
+        known.unwrap_or_else(|| self.add(name, Kept::default()))
+    }
+
+    /// All slots.
+    pub(super) fn slots(&self) -> Vec<Arc<Slot>> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// Whether nothing is wanted and nobody is at work.
+    pub(super) fn is_idle(&self) -> bool {
+        self.slots().iter().all(|slot| {
+            !slot.is_asked() && slot.kept.try_lock().is_ok_and(|kept| kept.stack.is_none())
+        })
+    }
+
+    /// The Engine.
+    pub(super) fn engine(&self) -> Result<Engine, Fault> {
+        self.engine.borrow().clone()
+    }
+
+    /// The Engine answers, or does not.
+    pub(super) fn set_engine(&self, engine: Result<Engine, Fault>) {
+        // The former one is of no use any more.
+        drop(self.engine.send_replace(engine));
+    }
+
+    /// Takes note of what happened on the Engine.
+    pub(super) fn happened(&self, happened: &Happened) {
+        match happened {
+            Happened::Container { project, id, what } => {
+                let Some(slot) = self.lock().get(project).cloned() else {
+                    return;
+                };
+                match what {
+                    Change::Signalled => slot.signalled(id, now()),
+                    Change::Started => slot.started(id),
+                    Change::Updated => slot.changed(id),
+                    Change::Unwell | Change::Other => {}
+                }
+                if *what != Change::Signalled {
+                    slot.wake.notify_one();
+                }
+            }
+            // It may be one that several stacks use.
+            Happened::Resource { .. } => self.slots().iter().for_each(|s| s.wake.notify_one()),
+        }
+    }
+
+    /// Heals a stack whenever it may be needed, for as long as the agent runs.
+    async fn tend(self: Arc<Self>, slot: Arc<Slot>) {
+        let mut pause = Duration::ZERO;
+        loop {
+            tokio::select! {
+                () = slot.wake.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+            let give_way = slot.give_way.notified();
+            let mut give_way = std::pin::pin!(give_way);
+            give_way.as_mut().enable();
+            if slot.is_asked() {
+                // Whoever asks wakes this when they are done.
+                pause = Duration::from_secs(60);
+                continue;
+            }
+            let mut kept = slot.kept.lock().await;
+            tokio::select! {
+                next = self.heal(&slot, &mut kept) => pause = next,
+                () = give_way => pause = Duration::from_millis(100),
+            }
+            self.show(&slot, &kept);
+        }
+    }
+
+    /// Heals a stack once; when to look again.
+    async fn heal(&self, slot: &Slot, kept: &mut Kept) -> Duration {
+        use std::sync::atomic::Ordering;
+        let settings = self.settings.borrow().clone();
+        let resync = Duration::from_millis(settings.resync);
+        let (Some(stack), Ok(engine)) = (kept.stack.clone(), self.engine()) else {
+            return resync;
+        };
+        kept.resumed |= slot.away.swap(false, Ordering::SeqCst);
+        let seen = match engine.observe(Scope::Project(&stack.project)).await {
+            Ok(seen) => seen,
+            Err(e) => {
+                debug!(stack = slot.name, "cannot look at it: {e}");
+                return Duration::from_secs(1);
+            }
+        };
+        let signs = slot.signs(kept.resumed);
+        let (backoff, at) = (settings.backoff, now());
+        kept.ledger.observe(&stack, &seen, &signs, &backoff, at);
+        kept.resumed = false;
+        slot.retain_signs(&seen.containers.iter().map(|c| c.id.as_str()).collect());
+        self.save(slot, kept).await;
+        let healing = match heal::heal(&stack, &seen, &kept.ledger, &signs, at) {
+            Ok(healing) => healing,
+            Err(refusal) => {
+                let trouble = Some(refusal.to_string());
+                if kept.trouble != trouble {
+                    warn!(stack = slot.name, "it cannot be healed: {refusal}");
+                    kept.trouble = trouble;
+                }
+                return resync.min(Duration::from_secs(5));
+            }
+        };
+        kept.trouble = None;
+        if healing.plan.is_empty() {
+            return self.next(kept, resync);
+        }
+        for (task, reason) in &healing.attempts {
+            kept.ledger.attempt(task, reason, &backoff, at);
+            let attempt = kept.ledger.tasks.get(task).map_or(1, |r| r.attempts);
+            info!(stack = slot.name, task, attempt, reason, "healing");
+        }
+        self.show(slot, kept);
+        let recorder = Recorder::default();
+        let context = ExecuteContext {
+            project: Some(&stack.project),
+            seen: &seen,
+            build: Default::default(),
+            parallel: 0,
+        };
+        let outcome = engine.execute(&context, &healing.plan, &recorder).await;
+        recorder.enter(&healing, &mut kept.ledger);
+        let next = self.next(kept, resync);
+        let Err(errors) = outcome else {
+            // What was started is looked at once more, by its event.
+            return next;
+        };
+        for e in errors {
+            warn!(stack = slot.name, "healing failed: {e}");
+        }
+        next.min(Duration::from_millis(settings.backoff.first.unsigned_abs()))
+    }
+
+    /// When something that waits may be tried.
+    fn next(&self, kept: &Kept, resync: Duration) -> Duration {
+        let at = now();
+        let waiting = kept.ledger.tasks.values().filter(|r| r.attempts > 0);
+        let next = waiting.map(|r| r.next).filter(|next| *next > at).min();
+        let pause = next.map_or(resync, |next| {
+            Duration::from_millis((next - at).unsigned_abs())
+        });
+        pause.min(resync)
+    }
+
+    /// Makes durable what is remembered, if it has changed.
+    pub(super) async fn save(&self, slot: &Slot, kept: &mut Kept) {
+        let durable = kept.ledger.durable();
+        if durable == kept.saved {
+            return;
+        }
+        let key = ledger_key(&slot.name);
+        let bytes = match serde_json::to_vec(&durable) {
+            Ok(bytes) => bytes,
+            Err(e) => return error!("cannot write down what is remembered: {e}"),
+        };
+        let saved = with_store(&self.store, move |s| s.set_local(&key, Some(&bytes))).await;
+        match saved {
+            Ok(()) => kept.saved = durable,
+            // Healing goes on without.
+            Err(e) => error!(stack = slot.name, "{}", e.text()),
+        }
+    }
+
+    /// Forgets what is remembered of a stack.
+    pub(super) async fn forget(&self, slot: &Slot, kept: &mut Kept) {
+        kept.ledger = Ledger::default();
+        kept.saved = Ledger::default();
+        let key = ledger_key(&slot.name);
+        if let Err(e) = with_store(&self.store, move |s| s.set_local(&key, None)).await {
+            error!(stack = slot.name, "{}", e.text());
+        }
+    }
+
+    /// Lets everybody see how a stack is.
+    pub(super) fn show(&self, slot: &Slot, kept: &Kept) {
+        let info = kept.stack.as_ref().map(|stack| StackInfo {
+            name: slot.name.clone(),
+            revision: kept.revision,
+            services: stack.active.iter().cloned().collect(),
+            halted: stack.halted.iter().cloned().collect(),
+            troubles: heal::troubles(&kept.ledger),
+            trouble: kept.trouble.clone(),
+        });
+        slot.show(info);
+    }
+
+    /// Where the state is.
+    pub(super) fn state_dir(&self) -> PathBuf {
+        self.settings.borrow().state_dir.clone()
+    }
+}
+
+/// Notes which steps of a plan were begun, and which failed.
+#[derive(Default)]
+struct Recorder {
+    steps: Mutex<Steps>,
+}
+
+#[derive(Default)]
+struct Steps {
+    begun: BTreeSet<usize>,
+    failed: BTreeMap<usize, String>,
+}
+
+impl Progress for Recorder {
+    fn event(&self, step: usize, event: Event) {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Started => drop(steps.begun.insert(step)),
+            Event::Failed(why) => drop(steps.failed.insert(step, why)),
+            Event::Note(_) | Event::Done => {}
+        }
+    }
+}
+
+impl Recorder {
+    /// Enters what became of each attempt.
+    fn enter(&self, healing: &heal::Healing, ledger: &mut Ledger) {
+        let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let services = |plan: &Plan, indices: &mut dyn Iterator<Item = usize>| {
+            let operations = indices.filter_map(|i| plan.steps.get(i));
+            let of = operations.filter_map(|s| s.operation.container());
+            of.map(|(service, _)| service.to_owned())
+                .collect::<BTreeSet<_>>()
+        };
+        let begun = services(&healing.plan, &mut steps.begun.iter().copied());
+        for task in healing.attempts.keys() {
+            let service = wharfie_core::wanted::service_of(task);
+            if !begun.contains(service) {
+                ledger.withdraw(task);
+            }
+        }
+        for (step, why) in &steps.failed {
+            let Some(step) = healing.plan.steps.get(*step) else {
+                continue;
+            };
+            let Some((service, _)) = step.operation.container() else {
+                continue;
+            };
+            let tasks = ledger.tasks.iter_mut();
+            for (_, record) in tasks.filter(|(task, record)| {
+                wharfie_core::wanted::service_of(task) == service && record.attempts > 0
+            }) {
+                record.reason.clone_from(why);
+            }
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The agent: keeps what is wanted, and answers the command line.
+//!
+//! *observe → World → decide → act*: the Engine's events and a look at everything now and then
+//! ([`watch`]) wake the [`keeper`], which decides with `wharfie_core::heal` and acts through
+//! `wharfie_host`. Requests ([`http`], [`act`]) write down what is wanted before anything is done.
+
+mod act;
+mod http;
+mod keeper;
+mod log;
+pub(crate) mod settings;
+mod slot;
+mod watch;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tracing::{info, warn};
+use wharfie_cluster::Store;
+
+use crate::failure::Failure;
+use keeper::Keeper;
+use settings::{Given, Settings};
+
+/// How long requests at work may take to end when the agent ends.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How long is waited for an agent that is just ending.
+const TAKE_OVER: Duration = Duration::from_secs(5);
+
+/// How an agent is started.
+#[derive(Debug, Clone)]
+pub(crate) struct Start {
+    /// What was given on the command line.
+    pub(crate) flags: Given,
+    /// The file of settings; the usual one if unset.
+    pub(crate) file: Option<PathBuf>,
+    /// The socket.
+    pub(crate) socket: PathBuf,
+}
+
+impl Start {
+    /// The settings as flags and file say now.
+    fn settings(&self) -> Result<Settings, Failure> {
+        let file = Given::read(self.file.as_deref())?;
+        self.flags.clone().over(file).meant(self.socket.clone())
+    }
+}
+
+/// A running agent.
+pub(crate) struct Agent {
+    start: Start,
+    keeper: Arc<Keeper>,
+    log: log::Log,
+    /// Requests at work.
+    at_work: Arc<AtomicUsize>,
+    /// The agent is to end.
+    end: Notify,
+    /// Held while the settings are read anew.
+    reloading: Mutex<()>,
+}
+
+impl Agent {
+    fn engine_address(&self) -> String {
+        let settings = self.keeper.settings.borrow();
+        let given = settings.engine.clone();
+        given.unwrap_or_else(|| wharfie_host::DEFAULT_HOST.to_owned())
+    }
+
+    /// Reads the settings anew and applies them; the names of those that changed.
+    fn reload(&self) -> Result<Vec<String>, Failure> {
+        let _one = self
+            .reloading
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let new = self.start.settings()?;
+        let old = self.keeper.settings.borrow().clone();
+        if new.state_dir != old.state_dir {
+            return Err(Failure::usage(format!(
+                "state-dir: an agent cannot change its state's place ({}) while it runs",
+                old.state_dir.display()
+            ))
+            .help("stop the agent, move the directory, and start it again"));
+        }
+        let mut changed = Vec::new();
+        let mut note = |name: &str, differs: bool| {
+            if differs {
+                changed.push(name.to_owned());
+            }
+        };
+        note("engine", new.engine != old.engine);
+        note("log-level", new.log_level != old.log_level);
+        note("log-format", new.log_format != old.log_format);
+        note("resync", new.resync != old.resync);
+        note("backoff-first", new.backoff.first != old.backoff.first);
+        note("backoff-most", new.backoff.most != old.backoff.most);
+        note("stable-after", new.backoff.stable != old.backoff.stable);
+        note("history", new.history != old.history);
+        note("idle-exit", new.idle_exit != old.idle_exit);
+        note("socket-group", new.socket_group != old.socket_group);
+        if new.socket_group != old.socket_group {
+            http::set_group(&new.socket, new.socket_group.as_deref())?;
+        }
+        self.log.apply(new.log_level, new.log_format);
+        self.keeper.settings.send_replace(new);
+        self.keeper.slots().iter().for_each(|s| s.wake.notify_one());
+        info!(?changed, "settings read anew");
+        Ok(changed)
+    }
+}
+
+/// Runs an agent until it is told to end.
+pub(crate) async fn run(start: Start) -> Result<(), Failure> {
+    let settings = start.settings()?;
+    let log = log::begin(settings.log_level, settings.log_format);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let store = open(&settings.state_dir).await?;
+    let socket = settings.socket.clone();
+    let listener = http::bind(&socket, settings.socket_group.as_deref()).await?;
+    let keeper = Keeper::begin(Arc::new(store), settings)?;
+    let agent = Arc::new(Agent {
+        start,
+        keeper: Arc::clone(&keeper),
+        log,
+        at_work: Arc::default(),
+        end: Notify::new(),
+        reloading: Mutex::default(),
+    });
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        stacks = keeper.slots().len(),
+        socket = %socket.display(),
+        "agent started"
+    );
+    tokio::spawn(watch::engine(Arc::clone(&keeper)));
+    let over = Arc::new(Notify::new());
+    let served = {
+        let over = Arc::clone(&over);
+        let router = http::router(Arc::clone(&agent));
+        tokio::spawn(async move {
+            let serve = axum::serve(listener, router);
+            serve
+                .with_graceful_shutdown(async move { over.notified().await })
+                .await
+        })
+    };
+    let reason = loop {
+        tokio::select! {
+            _ = terminate.recv() => break "SIGTERM",
+            _ = interrupt.recv() => break "SIGINT",
+            () = agent.end.notified() => break "asked to",
+            () = agent.idle() => break "nothing is wanted",
+            _ = hangup.recv() => {
+                if let Err(failure) = agent.reload() {
+                    warn!("the settings stay as they were: {}", failure.text());
+                }
+            }
+        }
+    };
+    info!(reason, "agent ends; containers go on");
+    // First: whoever comes now must start another agent.
+    let _ = std::fs::remove_file(&socket);
+    over.notify_one();
+    let _ = tokio::time::timeout(DRAIN, served).await;
+    Ok(())
+}
+
+impl Agent {
+    /// Returns when nothing has been wanted for as long as the settings allow.
+    async fn idle(&self) {
+        let tick = Duration::from_millis(500);
+        let mut idle = Duration::ZERO;
+        loop {
+            let Some(limit) = self.keeper.settings.borrow().idle_exit else {
+                // The settings may change.
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                continue;
+            };
+            tokio::time::sleep(tick).await;
+            if self.at_work.load(Ordering::SeqCst) > 0 || !self.keeper.is_idle() {
+                idle = Duration::ZERO;
+                continue;
+            }
+            idle += tick;
+            if idle >= Duration::from_millis(limit) {
+                return;
+            }
+        }
+    }
+}
+
+/// Opens the store; an agent that is just ending is waited for.
+async fn open(dir: &std::path::Path) -> Result<Store, Failure> {
+    let deadline = tokio::time::Instant::now() + TAKE_OVER;
+    loop {
+        match Store::open(dir) {
+            Err(wharfie_cluster::Error::InUse { .. }) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            other => return Ok(other?),
+        }
+    }
+}

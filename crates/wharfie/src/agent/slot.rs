@@ -1,0 +1,139 @@
+//! One stack in the agent: what is wanted of it, what is remembered of it, and who may act on it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use wharfie_core::Stack;
+use wharfie_core::heal::{Ledger, Millis, Signs};
+
+/// What is known of a stack; whoever acts on it holds the lock.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// What is wanted; none if the stack is not wanted.
+    pub(super) stack: Option<Stack>,
+    /// Its revision.
+    pub(super) revision: u64,
+    /// What is remembered of its tasks.
+    pub(super) ledger: Ledger,
+    /// The part of the ledger that is on the disk.
+    pub(super) saved: Ledger,
+    /// Why the stack as a whole cannot be healed.
+    pub(super) trouble: Option<String>,
+    /// Whether a look at it is the first after the Engine was away.
+    pub(super) resumed: bool,
+}
+
+/// One stack.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    /// Name of the stack.
+    pub(super) name: String,
+    /// Held by whoever acts.
+    pub(super) kept: tokio::sync::Mutex<Kept>,
+    /// What is shown of it while somebody acts.
+    pub(super) shown: Mutex<Option<crate::api::StackInfo>>,
+    /// Something may have to be healed.
+    pub(super) wake: Notify,
+    /// Somebody wants the lock whom healing gives way to.
+    pub(super) give_way: Notify,
+    /// How many want it.
+    waiting: AtomicUsize,
+    /// Whether the Engine was away since the last look.
+    pub(super) away: std::sync::atomic::AtomicBool,
+    signs: Mutex<Noted>,
+}
+
+/// Signs from the Engine's events.
+#[derive(Debug, Default)]
+struct Noted {
+    /// When each container got a signal from somebody.
+    signalled: BTreeMap<String, Millis>,
+    changed: BTreeSet<String>,
+}
+
+/// A signal that has not ended a container within this time does not.
+const SIGNAL_COUNTS: Millis = 10 * 60 * 1000;
+
+impl Slot {
+    pub(super) fn new(name: &str, kept: Kept) -> Self {
+        Self {
+            name: name.to_owned(),
+            kept: tokio::sync::Mutex::new(kept),
+            ..Self::default()
+        }
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.signs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A container got a signal.
+    pub(super) fn signalled(&self, id: &str, now: Millis) {
+        let mut noted = self.noted();
+        noted.signalled.retain(|_, at| now - *at < SIGNAL_COUNTS);
+        noted.signalled.insert(id.to_owned(), now);
+    }
+
+    /// A container was started: what was sent to it before no longer counts.
+    pub(super) fn started(&self, id: &str) {
+        self.noted().signalled.remove(id);
+    }
+
+    /// Somebody changed a container.
+    pub(super) fn changed(&self, id: &str) {
+        self.noted().changed.insert(id.to_owned());
+    }
+
+    /// All signs there are.
+    pub(super) fn signs(&self, resumed: bool) -> Signs {
+        let noted = self.noted();
+        Signs {
+            signalled: noted.signalled.keys().cloned().collect(),
+            changed: noted.changed.clone(),
+            resumed,
+        }
+    }
+
+    /// Forgets signs of containers that are gone.
+    pub(super) fn retain_signs(&self, ids: &BTreeSet<&str>) {
+        let mut noted = self.noted();
+        noted.signalled.retain(|id, _| ids.contains(id.as_str()));
+        noted.changed.retain(|id| ids.contains(id.as_str()));
+    }
+
+    /// Says that somebody wants to act; healing gives way as long as the value lives.
+    pub(super) fn ask(&self) -> Asking<'_> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        self.give_way.notify_waiters();
+        Asking(self)
+    }
+
+    /// Whether somebody wants to act.
+    pub(super) fn is_asked(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
+    }
+
+    /// What is shown of the stack.
+    pub(super) fn show(&self, info: Option<crate::api::StackInfo>) {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = info;
+    }
+
+    /// What is shown of the stack; none if it is not wanted.
+    pub(super) fn shown(&self) -> Option<crate::api::StackInfo> {
+        let shown = self.shown.lock();
+        shown.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Somebody who wants to act on a stack.
+pub(super) struct Asking<'a>(&'a Slot);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+        // Healing goes on.
+        self.0.wake.notify_one();
+    }
+}

@@ -151,6 +151,7 @@ pub(crate) enum Command {
     Agent(commands::agent::Agent),
     Reload(commands::reload::Reload),
     Doctor(commands::doctor::Doctor),
+    Install(commands::install::Install),
     Version(commands::version::Version),
     Completion(commands::completion::Completion),
 }

@@ -11,6 +11,7 @@ mod context;
 mod control;
 mod failure;
 mod follow;
+mod install;
 mod output;
 mod refused;
 mod session;

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-const COMMANDS: [&str; 32] = [
+const COMMANDS: [&str; 33] = [
     "",
     "up",
     "down",
@@ -35,6 +35,7 @@ const COMMANDS: [&str; 32] = [
     "agent",
     "reload",
     "doctor",
+    "install",
     "version",
     "completion",
 ];

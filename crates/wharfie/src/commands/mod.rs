@@ -13,6 +13,7 @@ pub(crate) mod down;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod history;
+pub(crate) mod install;
 pub(crate) mod kill;
 mod lifecycle;
 pub(crate) mod logs;
@@ -75,6 +76,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Agent(c) => c.run(&context).await,
         Command::Reload(c) => c.run(&context).await,
         Command::Doctor(c) => c.run(&context).await,
+        Command::Install(c) => c.run(&context),
         Command::Version(c) => c.run(),
         Command::Completion(c) => c.run(),
     }

@@ -13,6 +13,8 @@ mod failure;
 mod follow;
 mod install;
 mod output;
+#[cfg(test)]
+mod reference;
 mod refused;
 mod session;
 mod signals;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use wharfie_compose::model::{Project, Service};
+use wharfie_compose::model::{Mapping, Project, Service};
 
 use crate::reconcile::{Refusal, UpOptions, selection};
 use crate::seen::Seen;
@@ -23,6 +23,9 @@ pub struct Definition {
     environment: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     profiles: Vec<String>,
+    /// Options of networks' address management, which the reference's JSON leaves out.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    ipam_options: BTreeMap<String, Mapping>,
 }
 
 impl From<&Project> for Definition {
@@ -38,6 +41,12 @@ impl From<&Project> for Definition {
             files: project.files.clone(),
             environment,
             profiles: project.profiles.clone(),
+            ipam_options: project
+                .networks
+                .iter()
+                .map(|(k, n)| (k.clone(), n.ipam.options.clone()))
+                .filter(|(_, options)| !options.is_empty())
+                .collect(),
             project: project.clone(),
         }
     }
@@ -53,6 +62,11 @@ impl From<Definition> for Project {
             .chain(&mut project.disabled_services)
         {
             service.name.clone_from(name);
+        }
+        for (key, options) in definition.ipam_options {
+            if let Some(network) = project.networks.get_mut(&key) {
+                network.ipam.options = options;
+            }
         }
         project.working_dir = definition.working_dir;
         project.files = definition.files;

@@ -67,14 +67,14 @@ pub(crate) struct Request {
 
 /// A change, said in full or by reference.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum What {
     /// In full.
     Intent(Box<Intent>),
     /// What an earlier revision said.
     Undo {
         /// The revision; the one before the current if unset.
-        undo: Option<u64>,
+        to: Option<u64>,
     },
 }
 

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize, Serializer, ser::SerializeSeq};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeSeq};
 
+use super::service::MapOrList;
 use super::{
     Bytes, Extensions, ExtraHosts, FileReference, Hook, Mapping, OptionalMapping, Ulimit, is_false,
 };
@@ -89,8 +90,7 @@ pub struct Build {
 }
 
 /// SSH agents or keys, by id; an empty path is the user's agent.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SshKeys(pub BTreeMap<String, Option<String>>);
 
 impl SshKeys {
@@ -98,6 +98,22 @@ impl SshKeys {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl<'de> Deserialize<'de> for SshKeys {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        // By id as the loader has them, or in lines as they are written.
+        Ok(Self(match MapOrList::deserialize(d)? {
+            MapOrList::Map(map) => map,
+            MapOrList::List(lines) => lines
+                .into_iter()
+                .map(|line| match line.split_once('=') {
+                    Some((id, path)) => (id.to_owned(), Some(path.to_owned())),
+                    None => (line, None),
+                })
+                .collect(),
+        }))
     }
 }
 

@@ -499,8 +499,29 @@ impl Serialize for ExtraHosts {
 
 impl<'de> Deserialize<'de> for ExtraHosts {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        BTreeMap::deserialize(d).map(ExtraHosts)
+        // By host as the loader has them, or in lines as they are written.
+        let lines = match MapOrList::deserialize(d)? {
+            MapOrList::Map(map) => return Ok(Self(map)),
+            MapOrList::List(lines) => lines,
+        };
+        let mut hosts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for line in lines {
+            let Some((host, address)) = line.split_once('=') else {
+                return Err(D::Error::custom(format!("{line:?} is no HOST=ADDRESS")));
+            };
+            let addresses = hosts.entry(host.to_owned()).or_default();
+            addresses.push(address.to_owned());
+        }
+        Ok(Self(hosts))
     }
+}
+
+/// A map, or the lines it is written as.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum MapOrList<T> {
+    Map(BTreeMap<String, T>),
+    List(Vec<String>),
 }
 
 /// How health is checked.

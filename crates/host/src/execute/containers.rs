@@ -146,7 +146,7 @@ impl Executor<'_> {
             if running {
                 self.hooks(service, old, |s| &s.pre_stop, "pre_stop")
                     .await?;
-                engine.stop(old, timeout).await?;
+                self.stop(old, timeout).await?;
             }
             engine.remove(old, renew_volumes, true).await?;
             engine.rename(&id, name).await

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use wharfie_compose::model::{Project, Service};
 use wharfie_core::{Operation, Plan, Seen};
 
@@ -60,6 +60,9 @@ pub struct ExecuteContext<'a> {
     pub build: BuildFlags,
     /// Requests at a time; 0 for the usual number.
     pub parallel: usize,
+    /// Becomes true when the work is to be given up: what is at work is finished, but containers
+    /// are not waited for while they stop, and nothing new is begun.
+    pub cancel: Option<watch::Receiver<bool>>,
 }
 
 /// Containers of each service, by number, as they are now.
@@ -130,6 +133,9 @@ impl Executor<'_> {
             running.push(self.step(i, &plan.steps[i].operation));
         }
         while let Some((i, result)) = running.next().await {
+            if result.is_none() && errors.is_empty() {
+                errors.push(Error::Cancelled("all".to_owned()));
+            }
             match result {
                 Some(Ok(())) => self.progress.event(i, Event::Done),
                 // A wait that was given up because of another failure tells nothing.
@@ -150,10 +156,41 @@ impl Executor<'_> {
                 }
             }
         }
+        if self.is_cancelled() && errors.is_empty() {
+            errors.push(Error::Cancelled("all".to_owned()));
+        }
+        if errors.len() > 1 {
+            errors.retain(|e| !matches!(e, Error::Cancelled(_)));
+        }
         if errors.is_empty() {
             Ok(())
         } else {
             Err(errors)
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        let cancel = self.context.cancel.as_ref();
+        cancel.is_some_and(|c| *c.borrow())
+    }
+
+    /// Returns when the work is to be given up.
+    async fn cancelled(&self) {
+        let Some(cancel) = &self.context.cancel else {
+            return std::future::pending().await;
+        };
+        let mut cancel = cancel.clone();
+        // Whoever could cancel is gone: nobody will.
+        if cancel.wait_for(|c| *c).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// Stops a container; the Engine goes on with it if the work is given up.
+    async fn stop(&self, id: &str, timeout: Option<i64>) -> Result<(), Error> {
+        tokio::select! {
+            stopped = self.engine.stop(id, timeout) => stopped,
+            () = self.cancelled() => Err(Error::Cancelled(format!("stopping {id}"))),
         }
     }
 
@@ -168,7 +205,7 @@ impl Executor<'_> {
             Operation::Wait { .. } => None,
             _ => self.slots.acquire().await.ok(),
         };
-        if self.failed.load(Ordering::Relaxed) {
+        if self.failed.load(Ordering::Relaxed) || self.is_cancelled() {
             return (index, None);
         }
         self.progress.event(index, Event::Started);
@@ -274,7 +311,7 @@ impl Executor<'_> {
                 ..
             } => {
                 self.hooks(service, id, |s| &s.pre_stop, "pre_stop").await?;
-                engine.stop(id, *timeout).await
+                self.stop(id, *timeout).await
             }
             Operation::SignalContainer { id, signal, .. } => engine.kill(id, Some(signal)).await,
             Operation::RemoveContainer {
@@ -287,7 +324,7 @@ impl Executor<'_> {
             } => {
                 if *running {
                     self.hooks(service, id, |s| &s.pre_stop, "pre_stop").await?;
-                    match engine.stop(id, *timeout).await {
+                    match self.stop(id, *timeout).await {
                         Err(e) if e.is_not_found() => return Ok(()),
                         result => result?,
                     }

@@ -94,7 +94,7 @@ impl Executor<'_> {
                     }
                 },
             }
-            if self.failed.load(Ordering::Relaxed) {
+            if self.failed.load(Ordering::Relaxed) || self.is_cancelled() {
                 return Err(Error::Cancelled(format!("waiting for container {name}")));
             }
             tokio::time::sleep(pause).await;

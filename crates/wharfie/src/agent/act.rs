@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 use tracing::info;
 use wharfie_cluster::Options;
 use wharfie_core::intent::Change;
@@ -20,15 +21,16 @@ use crate::failure::Failure;
 const TELL: Duration = Duration::from_millis(300);
 
 impl Keeper {
-    /// Carries out a request, and tells how it goes. Dropping the future ends the work; what is
-    /// wanted stays, and healing goes on with it.
+    /// Carries out a request, and tells how it goes. When `cancel` becomes true the work is given up
+    /// in order; what is wanted stays, and healing goes on with it.
     pub(super) async fn act(
         self: Arc<Self>,
         name: String,
         request: Request,
         tell: UnboundedSender<Message>,
+        cancel: watch::Receiver<bool>,
     ) {
-        let last = match self.carry_out(&name, request, &tell).await {
+        let last = match self.carry_out(&name, request, &tell, cancel).await {
             Ok(revision) => Message::Done { revision },
             Err(failures) => Message::Failed { failures },
         };
@@ -41,6 +43,7 @@ impl Keeper {
         name: &str,
         request: Request,
         tell: &UnboundedSender<Message>,
+        mut cancel: watch::Receiver<bool>,
     ) -> Result<Option<u64>, Vec<Fault>> {
         let one = |fault: Fault| vec![fault];
         let slot = self.slot(name);
@@ -49,7 +52,10 @@ impl Keeper {
             Ok(kept) => kept,
             Err(_) => {
                 let _ = tell.send(Message::Waiting);
-                slot.kept.lock().await
+                tokio::select! {
+                    kept = slot.kept.lock() => kept,
+                    _ = cancel.wait_for(|c| *c) => return Err(Vec::new()),
+                }
             }
         };
         let engine = self.engine().map_err(one)?;
@@ -84,6 +90,7 @@ impl Keeper {
             seen: &seen,
             build: Default::default(),
             parallel: request.parallel,
+            cancel: Some(cancel),
         };
         let outcome = engine.execute(&context, &plan, &Teller(tell)).await;
         info!(
@@ -101,7 +108,7 @@ impl Keeper {
     async fn intent(&self, name: &str, kept: &Kept, what: What) -> Result<Intent, Fault> {
         let revision = match what {
             What::Intent(intent) => return Ok(*intent),
-            What::Undo { undo } => undo,
+            What::Undo { to } => to,
         };
         let usage = |text: String| {
             Fault::from(Failure::usage(text).help(format!(

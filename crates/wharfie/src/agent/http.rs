@@ -172,12 +172,12 @@ impl Drop for AtWork {
     }
 }
 
-/// Ends a task when it is dropped.
-struct Ends(tokio::task::AbortHandle);
+/// Gives up the work when it is dropped.
+struct Ends(tokio::sync::watch::Sender<bool>);
 
 impl Drop for Ends {
     fn drop(&mut self) {
-        self.0.abort();
+        self.0.send_replace(true);
     }
 }
 
@@ -190,11 +190,12 @@ async fn act(
     let (tell, told) = tokio::sync::mpsc::unbounded_channel();
     let keeper = Arc::clone(served.keeper());
     let at_work = AtWork::new(&served.agent.at_work);
-    let work = tokio::spawn(async move {
-        keeper.act(name, request, tell).await;
+    let (cancel, cancelled) = tokio::sync::watch::channel(false);
+    tokio::spawn(async move {
+        keeper.act(name, request, tell, cancelled).await;
         drop(at_work);
     });
-    let ends = Ends(work.abort_handle());
+    let ends = Ends(cancel);
     let lines = UnboundedReceiverStream::new(told).map(move |message| {
         let _ends = &ends;
         let mut line = serde_json::to_vec(&message).unwrap_or_default();

@@ -171,25 +171,30 @@ impl Keeper {
                 () = slot.wake.notified() => {}
                 () = tokio::time::sleep(pause) => {}
             }
-            let give_way = slot.give_way.notified();
-            let mut give_way = std::pin::pin!(give_way);
-            give_way.as_mut().enable();
             if slot.is_asked() {
                 // Whoever asks wakes this when they are done.
                 pause = Duration::from_secs(60);
                 continue;
             }
             let mut kept = slot.kept.lock().await;
-            tokio::select! {
-                next = self.heal(&slot, &mut kept) => pause = next,
-                () = give_way => pause = Duration::from_millis(100),
-            }
+            let (give_up, given_up) = watch::channel(false);
+            pause = {
+                let healing = self.heal(&slot, &mut kept, given_up);
+                let mut healing = std::pin::pin!(healing);
+                tokio::select! {
+                    next = &mut healing => next,
+                    () = slot.asked() => {
+                        give_up.send_replace(true);
+                        healing.await
+                    }
+                }
+            };
             self.show(&slot, &kept);
         }
     }
 
     /// Heals a stack once; when to look again.
-    async fn heal(&self, slot: &Slot, kept: &mut Kept) -> Duration {
+    async fn heal(&self, slot: &Slot, kept: &mut Kept, cancel: watch::Receiver<bool>) -> Duration {
         use std::sync::atomic::Ordering;
         let settings = self.settings.borrow().clone();
         let resync = Duration::from_millis(settings.resync);
@@ -237,6 +242,7 @@ impl Keeper {
             seen: &seen,
             build: Default::default(),
             parallel: 0,
+            cancel: Some(cancel),
         };
         let outcome = engine.execute(&context, &healing.plan, &recorder).await;
         recorder.enter(&healing, &mut kept.ledger);
@@ -246,6 +252,9 @@ impl Keeper {
             return next;
         };
         for e in errors {
+            if matches!(e, wharfie_host::Error::Cancelled(_)) {
+                continue;
+            }
             warn!(stack = slot.name, "healing failed: {e}");
         }
         next.min(Duration::from_millis(settings.backoff.first.unsigned_abs()))

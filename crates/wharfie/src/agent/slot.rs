@@ -1,10 +1,9 @@
 //! One stack in the agent: what is wanted of it, what is remembered of it, and who may act on it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use wharfie_core::Stack;
 use wharfie_core::heal::{Ledger, Millis, Signs};
 
@@ -36,10 +35,8 @@ pub(super) struct Slot {
     pub(super) shown: Mutex<Option<crate::api::StackInfo>>,
     /// Something may have to be healed.
     pub(super) wake: Notify,
-    /// Somebody wants the lock whom healing gives way to.
-    pub(super) give_way: Notify,
-    /// How many want it.
-    waiting: AtomicUsize,
+    /// How many want the lock, to whom healing gives way.
+    waiting: watch::Sender<usize>,
     /// Whether the Engine was away since the last look.
     pub(super) away: std::sync::atomic::AtomicBool,
     signs: Mutex<Noted>,
@@ -105,14 +102,20 @@ impl Slot {
 
     /// Says that somebody wants to act; healing gives way as long as the value lives.
     pub(super) fn ask(&self) -> Asking<'_> {
-        self.waiting.fetch_add(1, Ordering::SeqCst);
-        self.give_way.notify_waiters();
+        self.waiting.send_modify(|n| *n += 1);
         Asking(self)
     }
 
     /// Whether somebody wants to act.
     pub(super) fn is_asked(&self) -> bool {
-        self.waiting.load(Ordering::SeqCst) > 0
+        *self.waiting.borrow() > 0
+    }
+
+    /// Returns when somebody wants to act.
+    pub(super) async fn asked(&self) {
+        let mut waiting = self.waiting.subscribe();
+        // The sender is the slot's own: it outlives this.
+        let _ = waiting.wait_for(|n| *n > 0).await;
     }
 
     /// What is shown of the stack.
@@ -132,7 +135,7 @@ pub(super) struct Asking<'a>(&'a Slot);
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+        self.0.waiting.send_modify(|n| *n -= 1);
         // Healing goes on.
         self.0.wake.notify_one();
     }

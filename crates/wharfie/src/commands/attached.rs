@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use wharfie_compose::model::{Condition, Project};
-use wharfie_core::{Intent, Operation};
+use wharfie_core::{Intent, Operation, Plan};
 
 use super::shape::Ready;
 use crate::control::{Container, ContainerEvent, Control, LogOptions};
@@ -414,27 +414,20 @@ impl Attached<'_> {
     }
 
     async fn kill(&self) -> Result<(), Failure> {
-        let containers = self.control.containers(&self.project.name).await?;
-        let running = containers.iter().filter(|c| !c.oneoff && c.is_running());
-        let kills = running.map(|c| async move {
-            let subject = format!("Container {}", c.name);
-            self.progress
-                .update(&subject, "Killing", crate::output::progress::State::Working);
-            let result = self.control.kill(&c.id, "SIGKILL").await;
-            if result.is_ok() {
-                self.progress
-                    .update(&subject, "Killed", crate::output::progress::State::Done);
-            }
-            result
-        });
-        let results = self
-            .progress
-            .during(futures_util::future::join_all(kills))
+        let services: Vec<String> = self.project.services.keys().cloned().collect();
+        let intent = Intent::Kill {
+            services,
+            signal: "SIGKILL".to_owned(),
+        };
+        let (name, plan) = (&self.project.name, Plan::default());
+        let killed = self
+            .control
+            .act(name, intent, None, &plan, self.progress)
             .await;
-        match results.into_iter().find_map(Result::err) {
-            // It may have ended by itself in between.
-            None | Some(Failure::Failed(_)) => Ok(()),
-            Some(failure) => Err(failure),
+        match killed {
+            // They may have ended by themselves in between.
+            Ok(()) | Err(Failure::Failed(_) | Failure::Several(_)) => Ok(()),
+            Err(failure) => Err(failure),
         }
     }
 }

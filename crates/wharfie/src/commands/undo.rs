@@ -37,7 +37,7 @@ impl Undo {
         let control = Control::acting(context).await?;
         let progress = context.progress();
         let mut interrupts = Interrupts::listen()?;
-        let what = What::Undo { undo: self.to };
+        let what = What::Undo { to: self.to };
         let revision = tokio::select! {
             done = control.ask(&stack, what, None, &progress) => done?,
             () = interrupts.next() => {

@@ -127,8 +127,12 @@ impl Client {
         let status = answer.status();
         let bytes = answer.into_body().collect().await;
         let bytes = bytes.map(http_body_util::Collected::to_bytes);
-        let fault: Option<Fault> = bytes.ok().and_then(|b| serde_json::from_slice(&b).ok());
-        Err(fault.map_or_else(|| unknown(status), Failure::from))
+        let bytes = bytes.unwrap_or_default();
+        let fault: Result<Fault, _> = serde_json::from_slice(&bytes);
+        Err(fault.map_or_else(
+            |_| unknown(status, &String::from_utf8_lossy(&bytes)),
+            Failure::from,
+        ))
     }
 
     async fn exchange(
@@ -180,7 +184,7 @@ fn odd(error: &serde_json::Error) -> Failure {
         .help("`wharfie version` shows both versions: restart the agent if it is another one")
 }
 
-fn unknown(status: StatusCode) -> Failure {
+fn unknown(status: StatusCode, body: &str) -> Failure {
     let kind = if status == StatusCode::NOT_FOUND {
         "it does not know the request"
     } else {
@@ -188,7 +192,7 @@ fn unknown(status: StatusCode) -> Failure {
     };
     Fault {
         kind: FaultKind::Failed,
-        what: format!("the agent answers {status}: {kind}"),
+        what: format!("the agent answers {status}: {kind}: {}", body.trim()),
         help: Some(
             "`wharfie version` shows both versions: restart the agent if it is older".to_owned(),
         ),

@@ -231,6 +231,7 @@ impl Control {
             seen,
             build: execution.build.clone(),
             parallel: self.parallel,
+            cancel: None,
         };
         let reporter = Reporter::new(plan.clone(), execution, progress);
         let outcome = self.engine.execute(&context, plan, &reporter);

@@ -283,7 +283,11 @@ fn one_front(kind: EngineKind) {
         Ok(())
     });
     assert_eq!(stack.id("orders-1"), text(&before["Id"]));
-    assert_eq!(stack.page(&url("orders")).trim(), content("orders").trim());
+    soon(|| {
+        let page = stack.page(&url("orders"));
+        ensure!(page.trim() == content("orders").trim(), "{page}");
+        Ok(())
+    });
 }
 
 fn volumes_from(kind: EngineKind) {

@@ -48,6 +48,15 @@ pub(crate) struct Ran {
     pub(crate) status: ExitStatus,
 }
 
+/// Variables by which commands find, or start, the agent of a host.
+pub(crate) fn agent_of(host: &wharfie_lab::Host) -> [(&'static str, PathBuf); 2] {
+    let home = host.dir().join("wharfie");
+    [
+        ("WHARFIE_SOCKET", home.join("w.sock")),
+        ("WHARFIE_STATE_DIR", home.join("state")),
+    ]
+}
+
 impl Stack {
     /// A stack on an Engine 20.10, of one file `compose.yaml`. The name must be one no other test
     /// has. None if there can be no Engine here.
@@ -119,6 +128,7 @@ impl Stack {
                 command.env_remove(&name);
             }
         }
+        command.envs(agent_of(&self.host));
         command.envs(self.env.iter().map(|(k, v)| (k, v)));
         command
     }
@@ -288,6 +298,7 @@ impl Drop for Stack {
             "-t",
             "0",
         ])
+        .envs(agent_of(&self.host))
         .current_dir("/");
         if self.host.engine().is_running() {
             match down.output() {

@@ -25,10 +25,15 @@ test: prerequisites lint ## everything: unit, property, corpus, lab
 	examples/prepare
 	$(CARGO) build --workspace --locked
 	$(CARGO) test --workspace --locked
+	scripts/compose-parity
 	@scripts/clean-up
 
 docs: ## write what is generated from the code
 	WHARFIE_WRITE_DOCS=1 $(CARGO) test --locked -p wharfie-host --lib the_document_is_current
+	WHARFIE_WRITE_DOCS=1 $(CARGO) test --locked -p wharfie --bin wharfie the_document_of_commands_is_current
+	WHARFIE_UPDATE=1 $(CARGO) test --locked -p wharfie --test help every_command_has_its_help
+	$(CARGO) build --locked -p wharfie
+	scripts/compose-parity --write
 
 bench: prerequisites ## against the reference and the bare Engine, side by side
 	@scripts/bench

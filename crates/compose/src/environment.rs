@@ -55,6 +55,17 @@ fn resolve_environment(
     Ok(())
 }
 
+/// Reads a file of variables as `run --env-from-file` means it: what it says is all there is, the
+/// environment of the process has no part in it.
+///
+/// # Errors
+/// The file cannot be read, or a line of it is no variable.
+pub fn read_env_file(path: &Path) -> Result<Vec<(String, String)>, Fault> {
+    let text = crate::source::read_text(path)
+        .map_err(|e| Fault::new(format!("cannot read {}: {e}", path.display())))?;
+    dotenv::parse(&text, &|_| None).map_err(|fault| dotenv_fault(path, &fault))
+}
+
 fn read(
     file: &EnvFile,
     directory: &Path,

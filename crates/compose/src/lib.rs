@@ -25,6 +25,7 @@ mod template;
 pub mod units;
 mod yaml;
 
+pub use environment::read_env_file;
 pub use fault::{Fault, Faults, Location};
 pub use load::{LoadOptions, Loaded, load, variables};
 pub use model::Project;

@@ -7,6 +7,7 @@ use crate::names;
 use crate::plan::{Operation, Plan};
 use crate::reconcile::{DownOptions, Refusal, UpOptions, down, lifecycle, up};
 use crate::seen::Seen;
+use crate::spare;
 use crate::wanted::{Definition, Stack, service_of, task};
 
 /// One change that is asked for.
@@ -144,7 +145,8 @@ impl Intent {
                     images_done: true,
                     ..options.clone()
                 };
-                let plan = up(project, seen, &options)?;
+                let mut plan = up(project, seen, &options)?;
+                spare::create(project, seen, &mut plan);
                 let stack = Stack::after_up(before, project, &options, seen)?;
                 (Change::Put(Box::new(stack)), plan)
             }

@@ -12,6 +12,7 @@ pub mod plan;
 pub mod reconcile;
 pub mod seen;
 pub mod shared;
+pub mod spare;
 pub mod wanted;
 
 pub use intent::Intent;

@@ -4,6 +4,8 @@
 pub mod build;
 mod connect;
 mod container;
+mod digest;
+pub mod doctor;
 mod error;
 mod execute;
 mod image;

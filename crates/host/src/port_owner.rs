@@ -78,20 +78,44 @@ async fn container_with(engine: &Engine, port: u16) -> Option<String> {
         .map(|n| n.trim_start_matches('/').to_owned())
 }
 
-/// The process that listens on a port, found through `/proc`: `nginx (process 123)`.
+/// The tables of listening sockets: of TCP, and of UDP.
+pub(crate) const TCP: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
+pub(crate) const UDP: [&str; 2] = ["/proc/net/udp", "/proc/net/udp6"];
+
+/// The process that listens on a port: `nginx (process 123)`.
 fn process_with(port: u16) -> Option<String> {
-    let sockets: BTreeSet<String> = [
-        "/proc/net/tcp",
-        "/proc/net/tcp6",
-        "/proc/net/udp",
-        "/proc/net/udp6",
-    ]
-    .iter()
-    .filter_map(|file| fs::read_to_string(file).ok())
-    .flat_map(|table| listeners(&table, port))
-    .collect();
+    match listener(port, &[TCP, UDP].concat())? {
+        Listener::Process { name, pid } => Some(format!("{name} (process {pid})")),
+        Listener::Kernel | Listener::Hidden => None,
+    }
+}
+
+/// Who listens on a port of this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Listener {
+    /// A process.
+    Process {
+        /// Its command's name.
+        name: String,
+        /// Its id.
+        pid: String,
+    },
+    /// No process: an interface of the kernel's, such as VXLAN.
+    Kernel,
+    /// A process that we may not see.
+    Hidden,
+}
+
+/// Who listens on a port, by the given tables, found through `/proc`.
+pub(crate) fn listener(port: u16, tables: &[&str]) -> Option<Listener> {
+    let mut sockets: BTreeSet<String> = tables
+        .iter()
+        .filter_map(|file| fs::read_to_string(file).ok())
+        .flat_map(|table| listeners(&table, port))
+        .collect();
+    let kernel = sockets.remove("0");
     if sockets.is_empty() {
-        return None;
+        return kernel.then_some(Listener::Kernel);
     }
     for process in fs::read_dir("/proc").ok()?.flatten() {
         let pid = process.file_name().to_string_lossy().into_owned();
@@ -100,10 +124,11 @@ fn process_with(port: u16) -> Option<String> {
         }
         if holds(&process.path().join("fd"), &sockets) {
             let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            return Some(format!("{} (process {pid})", name.trim()));
+            let name = name.trim().to_owned();
+            return Some(Listener::Process { name, pid });
         }
     }
-    None
+    Some(Listener::Hidden)
 }
 
 fn holds(fds: &Path, sockets: &BTreeSet<String>) -> bool {

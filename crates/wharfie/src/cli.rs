@@ -13,7 +13,7 @@ use crate::output::style::Ansi;
 #[command(
     name = "wharfie",
     version,
-    propagate_version = false,
+    disable_version_flag = true,
     after_help = "Example:\n  wharfie up -d          start the application of ./compose.yaml\n  wharfie ps             see it\n  wharfie down           take it down",
     next_help_heading = "Global options"
 )]
@@ -21,6 +21,10 @@ pub(crate) struct Cli {
     /// What holds for every command.
     #[command(flatten)]
     pub(crate) global: Global,
+
+    /// Print the version
+    #[arg(short = 'V', short_alias = 'v', long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
 
     /// What to do.
     #[command(subcommand)]
@@ -79,6 +83,10 @@ pub(crate) struct Global {
         value_name = "N"
     )]
     pub(crate) parallel: i64,
+
+    /// Keep networks, volumes and others that no service uses
+    #[arg(long)]
+    pub(crate) all_resources: bool,
 
     /// When to use colours
     #[arg(
@@ -142,6 +150,8 @@ pub(crate) enum Command {
     Undo(commands::undo::Undo),
     Agent(commands::agent::Agent),
     Reload(commands::reload::Reload),
+    Doctor(commands::doctor::Doctor),
+    Install(commands::install::Install),
     Version(commands::version::Version),
     Completion(commands::completion::Completion),
 }

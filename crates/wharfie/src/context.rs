@@ -96,6 +96,7 @@ impl Context {
             env_files: self.global.env_files.clone(),
             working_dir,
             environment,
+            all_resources: self.global.all_resources,
             ..LoadOptions::default()
         })
     }

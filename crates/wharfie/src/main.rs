@@ -11,7 +11,11 @@ mod context;
 mod control;
 mod failure;
 mod follow;
+mod install;
 mod output;
+#[cfg(test)]
+mod reference;
+mod refused;
 mod session;
 mod signals;
 mod terminal;
@@ -21,7 +25,16 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => match refused::explain(&error, std::env::args_os()) {
+            Some(failure) => {
+                failure.report();
+                return failure.exit_code();
+            }
+            None => error.exit(),
+        },
+    };
     cli.global.ansi.apply();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,

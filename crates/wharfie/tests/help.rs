@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-const COMMANDS: [&str; 27] = [
+const COMMANDS: [&str; 33] = [
     "",
     "up",
     "down",
@@ -30,6 +30,12 @@ const COMMANDS: [&str; 27] = [
     "top",
     "port",
     "events",
+    "history",
+    "undo",
+    "agent",
+    "reload",
+    "doctor",
+    "install",
     "version",
     "completion",
 ];

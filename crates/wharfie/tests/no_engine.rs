@@ -140,3 +140,24 @@ fn only_sockets_are_engine_addresses() {
     assert_eq!(output.status.code(), Some(4));
     assert!(err(&output).contains("unix:///"), "{}", err(&output));
 }
+
+#[test]
+fn the_doctor_finds_that_there_is_none() {
+    let folder = Folder::new("doctor");
+    let output = folder.wharfie(&["doctor", "--state-dir", "state", "--socket", "run/sock"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}{}", err(&output));
+    for text in [
+        "broken   Engine",
+        "mend: start it with `systemctl start docker`",
+        "state is not there yet; the agent makes it",
+        "ok       memory",
+    ] {
+        assert!(said.contains(text), "{text:?} is not in\n{said}");
+    }
+    assert!(err(&output).contains("error: something is broken"));
+    assert!(
+        !folder.0.join("state").exists(),
+        "the doctor changes nothing"
+    );
+}

@@ -223,7 +223,9 @@ impl<'a> Loader<'a> {
                 self.faults.push(fault);
             }
         }
-        project.drop_unused();
+        if !self.options.all_resources {
+            project.drop_unused();
+        }
         for (path, fault) in environment::resolve(&mut project, self.options.resolve_environment) {
             let mark = mark_of(tree, &path);
             let mut shown = self.sources.fault(mark, fault.message);

@@ -45,6 +45,8 @@ pub struct LoadOptions {
     pub check_consistency: bool,
     /// Read `env_file`s into `environment` (`--no-env-resolution` unsets it).
     pub resolve_environment: bool,
+    /// Keep networks, volumes and others that no service uses (`--all-resources`).
+    pub all_resources: bool,
 }
 
 impl Default for LoadOptions {
@@ -63,6 +65,7 @@ impl Default for LoadOptions {
             resolve_paths: true,
             check_consistency: true,
             resolve_environment: true,
+            all_resources: false,
         }
     }
 }

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use wharfie_compose::model::Project;
 use wharfie_compose::{LoadOptions, Loaded, config_hash, output as compose_output};
 
+use super::config_digests;
 use super::config_select::{select, with_dependencies};
 use crate::context::{self, Context};
 use crate::failure::Failure;
@@ -69,6 +70,14 @@ pub(crate) struct Config {
     #[arg(long, group = "what")]
     variables: bool,
 
+    /// Name each image by the digest that its registry has under its name now
+    #[arg(long, conflicts_with_all = ["no_interpolate", "hash"])]
+    resolve_image_digests: bool,
+
+    /// Only the images, with digests: a file to lay over the others with -f
+    #[arg(long, group = "what", conflicts_with = "no_interpolate")]
+    lock_image_digests: bool,
+
     /// Nothing: only check the files
     #[arg(short, long, group = "what")]
     quiet: bool,
@@ -112,7 +121,7 @@ enum Format {
 
 impl Config {
     /// Writes what was asked for.
-    pub(crate) fn run(&self, context: &Context) -> Result<(), Failure> {
+    pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
         let options = LoadOptions {
             interpolate: !self.no_interpolate,
             normalize: !self.no_normalize,
@@ -128,7 +137,7 @@ impl Config {
             if self.no_interpolate {
                 self.of_model(loaded.model())?
             } else {
-                self.of_project(loaded)?
+                self.of_project(context, loaded).await?
             }
         };
         match &self.output {
@@ -143,7 +152,7 @@ impl Config {
         Ok(())
     }
 
-    fn of_project(&self, loaded: Loaded) -> Result<String, Failure> {
+    async fn of_project(&self, context: &Context, loaded: Loaded) -> Result<String, Failure> {
         // The process ends after this: to free a large model value by value takes a tenth of the
         // whole time.
         let mut loaded = std::mem::ManuallyDrop::new(loaded);
@@ -151,7 +160,12 @@ impl Config {
         let profiles: BTreeSet<String> = all_services(&project)
             .flat_map(|s| s.profiles.clone())
             .collect();
-        select(&mut project, &self.names)?;
+        select(&mut project, &self.names, context.global.all_resources)?;
+        if self.lock_image_digests || self.resolve_image_digests && !self.lists() {
+            let images = project.services.values().map(|s| s.image.clone());
+            let pinned = config_digests::pinned(context, images).await?;
+            config_digests::pin(&mut project, &pinned);
+        }
         Ok(if self.services {
             let mut names = wharfie_core::reconcile::dependents_first(&project);
             names.reverse();
@@ -171,6 +185,12 @@ impl Config {
             self.list(profiles)
         } else if self.models {
             self.list(project.models.values().map(|m| &m.model))
+        } else if self.lock_image_digests {
+            let lock = config_digests::lock(&project);
+            match self.format {
+                Format::Yaml => compose_output::value_to_yaml(&lock),
+                Format::Json => compose_output::value_to_json(&lock) + "\n",
+            }
         } else if let Some(names) = &self.hash {
             self.hashes(&project, names)?
         } else if self.environment {
@@ -181,6 +201,17 @@ impl Config {
                 Format::Json => compose_output::to_json(&project) + "\n",
             }
         })
+    }
+
+    /// Whether only names are printed.
+    fn lists(&self) -> bool {
+        self.services
+            || self.images
+            || self.volumes
+            || self.networks
+            || self.profiles
+            || self.models
+            || self.environment
     }
 
     /// Without interpolation values have no types: the answers come from the tree as written.

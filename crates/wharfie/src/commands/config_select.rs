@@ -8,8 +8,13 @@ use wharfie_compose::Project;
 use crate::context;
 use crate::failure::Failure;
 
-/// Restricts a project to services and what they depend on, and to the resources these use.
-pub(super) fn select(project: &mut Project, names: &[String]) -> Result<(), Failure> {
+/// Restricts a project to services and what they depend on, and to the resources these use unless all
+/// are wanted.
+pub(super) fn select(
+    project: &mut Project,
+    names: &[String],
+    all_resources: bool,
+) -> Result<(), Failure> {
     if names.is_empty() {
         return Ok(());
     }
@@ -18,6 +23,9 @@ pub(super) fn select(project: &mut Project, names: &[String]) -> Result<(), Fail
         .map_err(|refusal| Failure::usage(refusal.to_string()))?;
     let kept: BTreeSet<String> = selected.into_keys().map(str::to_owned).collect();
     project.services.retain(|name, _| kept.contains(name));
+    if all_resources {
+        return Ok(());
+    }
     // The default network is shown whoever uses it, as the reference does.
     let default = project.networks.remove_entry("default");
     project.drop_unused();

@@ -15,6 +15,10 @@ pub(crate) struct Create {
     /// What the plan is to look like.
     #[command(flatten)]
     shape: Shape,
+    /// For scripts of docker compose: nothing is ever asked
+    #[arg(short = 'y', long)]
+    #[allow(dead_code)] // there is nothing to answer
+    yes: bool,
     /// Services, with those they depend on [default: all]
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,

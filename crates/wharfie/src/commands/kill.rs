@@ -1,20 +1,26 @@
 //! `wharfie kill`.
 
 use clap::Args;
-
-use super::lifecycle;
-use crate::context::Context;
-use crate::failure::Failure;
+use wharfie_compose::Project;
 use wharfie_core::Intent;
 use wharfie_core::reconcile::lifecycle as plans;
 
-/// Sends a signal to running containers.
+use super::lifecycle;
+use crate::context::{Context, Target};
+use crate::control::{Container, Control, Seen};
+use crate::failure::Failure;
+use crate::output::say;
+
+/// Sends a signal to running containers, also to those made by "run".
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  wharfie kill web\n  wharfie kill -s SIGHUP web")]
 pub(crate) struct Kill {
     /// The signal
     #[arg(short, long, default_value = "SIGKILL", value_name = "SIGNAL")]
     signal: String,
+    /// Also to containers of services that are not in the files (they are not removed)
+    #[arg(long, env = "COMPOSE_REMOVE_ORPHANS", hide_env = true)]
+    remove_orphans: bool,
     /// Services [default: all]
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
@@ -23,13 +29,50 @@ pub(crate) struct Kill {
 impl Kill {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        lifecycle::ask(context, &self.services, |_, seen| {
-            let intent = Intent::Kill {
-                services: self.services.clone(),
-                signal: self.signal.clone(),
-            };
-            Ok((intent, plans::signal(seen, &self.services, &self.signal)))
+        let mut once = Vec::new();
+        lifecycle::ask(context, &self.services, |target, seen| {
+            let services = self.meant(target, seen);
+            let is_meant = |c: &&Container| services.is_empty() || services.contains(&c.service);
+            once = seen
+                .containers
+                .iter()
+                .filter(|c| c.oneoff && c.is_running())
+                .filter(is_meant)
+                .cloned()
+                .collect();
+            let plan = plans::signal(seen, &services, &self.signal);
+            if plan.is_empty() && once.is_empty() {
+                say("no container to kill");
+            }
+            let signal = self.signal.clone();
+            Ok((Intent::Kill { services, signal }, plan))
+        })
+        .await?;
+        if once.is_empty() {
+            return Ok(());
+        }
+        // Nobody but who made them wants those of `run`: the agent has no part in them.
+        let (control, signal) = (&Control::connect(context).await?, self.signal.as_str());
+        let words = ["kill", "Killing", "Killed"];
+        lifecycle::to_each(context, control, &once, words, |c| {
+            control.kill(&c.id, signal)
         })
         .await
+    }
+
+    /// The services that are meant, all if none: without names those of the files, and the others
+    /// only on request.
+    fn meant(&self, target: &Target, seen: &Seen) -> Vec<String> {
+        let Some(project) = target.project() else {
+            return self.services.clone();
+        };
+        if !self.services.is_empty() || self.remove_orphans {
+            return self.services.clone();
+        }
+        let in_files = |p: &Project, c: &Container| p.any_service(&c.service).is_some();
+        if seen.containers.iter().all(|c| in_files(project, c)) {
+            return Vec::new();
+        }
+        project.services.keys().cloned().collect()
     }
 }

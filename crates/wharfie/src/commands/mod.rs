@@ -5,12 +5,15 @@ mod attached;
 pub(crate) mod build;
 pub(crate) mod completion;
 pub(crate) mod config;
+mod config_digests;
 mod config_select;
 pub(crate) mod create;
+pub(crate) mod doctor;
 pub(crate) mod down;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod history;
+pub(crate) mod install;
 pub(crate) mod kill;
 mod lifecycle;
 pub(crate) mod logs;
@@ -51,7 +54,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Logs(c) => c.run(&context).await,
         Command::Scale(c) => c.run(&context).await,
         Command::Plan(c) => c.run(&context).await,
-        Command::Config(c) => c.run(&context),
+        Command::Config(c) => c.run(&context).await,
         Command::Build(c) => c.run(&context).await,
         Command::Pull(c) => c.run(&context).await,
         Command::Exec(c) => c.run(&context).await,
@@ -72,6 +75,8 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Undo(c) => c.run(&context).await,
         Command::Agent(c) => c.run(&context).await,
         Command::Reload(c) => c.run(&context).await,
+        Command::Doctor(c) => c.run(&context).await,
+        Command::Install(c) => c.run(&context),
         Command::Version(c) => c.run(),
         Command::Completion(c) => c.run(),
     }

@@ -32,7 +32,8 @@ impl Plan {
         let loaded = shape::load(context, &self.services, &self.up.shape)?;
         let control = Control::connect(context).await?;
         let seen = control.observe(&loaded.project).await?;
-        let plan = control.plan_up(&loaded, &seen, &self.up.up_options(&self.services))?;
+        let mut plan = control.plan_up(&loaded, &seen, &self.up.up_options(&self.services))?;
+        wharfie_core::spare::create(&loaded.project, &seen, &mut plan);
         plan.notices.iter().for_each(|n| warn(n));
         control.check(&loaded, &plan)?;
         if self.format == Listing::Json {

@@ -54,6 +54,9 @@ pub(crate) struct Run {
     /// Give the command no terminal
     #[arg(short = 'T', long = "no-tty", alias = "no-TTY")]
     no_tty: bool,
+    /// Give the command a terminal even if our output is none
+    #[arg(short, long, conflicts_with = "no_tty")]
+    tty: bool,
     /// Give the container this name
     #[arg(long)]
     name: Option<String>,
@@ -88,7 +91,7 @@ impl Run {
         let Some(service) = loaded.project.any_service(&self.service) else {
             return Err(Failure::usage(format!("no such service: {}", self.service)));
         };
-        let tty = !self.detach && !self.no_tty && session::on_terminal();
+        let tty = !self.detach && !self.no_tty && (self.tty || session::on_terminal());
         let mut service = self
             .overrides
             .apply(service, &loaded.project, &self.command)?;

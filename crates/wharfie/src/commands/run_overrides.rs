@@ -1,9 +1,12 @@
 //! What `run` makes different from the service.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use wharfie_compose::model::{
     BindOptions, Mount, MountKind, Port, Project, Service, VolumeOptions,
 };
+use wharfie_compose::read_env_file;
 
 use super::exec::environment;
 use crate::failure::Failure;
@@ -14,6 +17,9 @@ pub(super) struct Overrides {
     /// Set an environment variable (several are possible; without a value ours is taken)
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
     env: Vec<String>,
+    /// Set the variables of a file (several are possible; -e goes before them)
+    #[arg(long = "env-from-file", value_name = "FILE")]
+    env_from_file: Vec<PathBuf>,
     /// User to run as
     #[arg(short, long)]
     user: Option<String>,
@@ -60,6 +66,11 @@ impl Overrides {
         }
         if !self.service_ports {
             service.ports.clone_from(&self.publish);
+        }
+        for file in &self.env_from_file {
+            let pairs = read_env_file(file).map_err(|fault| Failure::Invalid(fault.into()))?;
+            let pairs = pairs.into_iter().map(|(name, value)| (name, Some(value)));
+            service.environment.extend(pairs);
         }
         for entry in environment(&self.env) {
             if let Some((name, value)) = entry.split_once('=') {

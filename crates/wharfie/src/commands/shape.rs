@@ -39,9 +39,12 @@ pub(crate) enum PullPolicy {
     /// Even if they are there
     Always,
     /// If they are not there
+    #[value(alias = "if_not_present")]
     Missing,
     /// Not at all
     Never,
+    /// Not at all: they are built
+    Build,
 }
 
 impl Images {
@@ -60,6 +63,7 @@ impl Images {
                 PullPolicy::Always => "always",
                 PullPolicy::Missing => "missing",
                 PullPolicy::Never => "never",
+                PullPolicy::Build => "build",
             }
             .to_owned()
         })
@@ -174,7 +178,8 @@ pub(crate) async fn prepare(
     progress: &Progress,
 ) -> Result<Ready, Failure> {
     let seen = control.observe(&loaded.project).await?;
-    let plan = control.plan_up(loaded, &seen, options)?;
+    let mut plan = control.plan_up(loaded, &seen, options)?;
+    wharfie_core::spare::create(&loaded.project, &seen, &mut plan);
     let silent = loaded
         .project
         .environment
@@ -198,7 +203,8 @@ pub(crate) async fn prepare(
         images_done: true,
         ..options.clone()
     };
-    let plan = control.plan_up(loaded, &seen, &options)?;
+    let mut plan = control.plan_up(loaded, &seen, &options)?;
+    wharfie_core::spare::create(&loaded.project, &seen, &mut plan);
     Ok(Ready { seen, plan })
 }
 

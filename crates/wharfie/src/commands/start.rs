@@ -1,17 +1,26 @@
 //! `wharfie start`.
 
 use clap::Args;
+use wharfie_compose::model::Condition;
+use wharfie_core::{Intent, Operation, Plan};
 
 use super::lifecycle;
+use super::up::within;
 use crate::context::Context;
+use crate::control::{Container, Control, Execution, Seen};
 use crate::failure::Failure;
-use wharfie_core::Intent;
 use wharfie_core::reconcile::lifecycle as plans;
 
 /// Starts containers that exist, those first that others depend on.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  wharfie start web")]
+#[command(after_help = "Examples:\n  wharfie start web\n  wharfie start --wait --wait-timeout 60")]
 pub(crate) struct Start {
+    /// Return when the services run, or are healthy where they have a health check
+    #[arg(long)]
+    wait: bool,
+    /// Seconds to wait at most
+    #[arg(long, requires = "wait", value_name = "SECONDS")]
+    wait_timeout: Option<u32>,
     /// Services to start [default: all]
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
@@ -20,19 +29,32 @@ pub(crate) struct Start {
 impl Start {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
+        within(self.wait_timeout, self.start(context)).await
+    }
+
+    async fn start(&self, context: &Context) -> Result<(), Failure> {
+        let mut waits = Plan::default();
         lifecycle::ask(context, &self.services, |target, seen| {
-            let meant =
-                |service: &String| self.services.is_empty() || self.services.contains(service);
-            if !seen
-                .containers
-                .iter()
-                .any(|c| !c.oneoff && meant(&c.service))
-            {
+            let meant = |c: &&Container| {
+                !c.oneoff && (self.services.is_empty() || self.services.contains(&c.service))
+            };
+            let mut containers = seen.containers.iter().filter(meant).peekable();
+            if containers.peek().is_none() {
                 return Err(Failure::failed(format!(
                     "there is no container to start in project {:?}",
                     target.name
                 ))
                 .help("`wharfie up -d` creates and starts them"));
+            }
+            for container in containers {
+                let wait = Operation::Wait {
+                    service: container.service.clone(),
+                    name: container.name.clone(),
+                    // Who executes it sees whether there is a health check.
+                    condition: Condition::Started,
+                    required: true,
+                };
+                waits.push(wait, Vec::new());
             }
             let intent = Intent::Start {
                 project: target.definition(),
@@ -41,6 +63,15 @@ impl Start {
             let plan = plans::start(target.project(), seen, &self.services);
             Ok((intent, plan))
         })
-        .await
+        .await?;
+        if !self.wait {
+            return Ok(());
+        }
+        let control = Control::connect(context).await?;
+        let (seen, execution) = (Seen::default(), Execution::default());
+        let progress = context.progress();
+        control
+            .execute(None, &seen, &waits, &execution, &progress)
+            .await
     }
 }

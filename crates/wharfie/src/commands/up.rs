@@ -68,6 +68,10 @@ pub(crate) struct Up {
     /// Show the time of each line
     #[arg(long)]
     timestamps: bool,
+    /// For scripts of docker compose: nothing is ever asked
+    #[arg(short = 'y', long)]
+    #[allow(dead_code)] // there is nothing to answer
+    yes: bool,
     /// Services to bring up, with those they depend on [default: all]
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
@@ -225,7 +229,7 @@ fn interrupted(progress: &Progress) -> Failure {
 }
 
 /// Does the work within a number of seconds, if there is a limit.
-async fn within<T>(
+pub(super) async fn within<T>(
     seconds: Option<u32>,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {

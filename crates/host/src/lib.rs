@@ -11,14 +11,16 @@ mod inject;
 mod lock;
 mod observe;
 mod port_owner;
+mod registry;
 mod session;
 mod streams;
 pub mod support;
 pub mod translate;
 
+pub use build::{BuildFlags, Builder};
 pub use connect::{ApiVersion, Engine, EngineVersion};
 pub use error::Error;
-pub use execute::{BuildFlags, Event, ExecuteContext, Progress};
+pub use execute::{Event, ExecuteContext, Progress};
 pub use lock::ProjectLock;
 pub use observe::{ProjectSummary, Scope};
 pub use session::{ExecOptions, OneOff, Resizer, Session};

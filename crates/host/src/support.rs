@@ -7,6 +7,7 @@ use serde_json::Value;
 use wharfie_compose::model::Project;
 use wharfie_core::{Operation, Plan};
 
+use crate::build::Builder;
 use crate::{ApiVersion, translate};
 
 /// What becomes of an attribute.
@@ -14,6 +15,8 @@ use crate::{ApiVersion, translate};
 pub enum Support {
     /// It reaches the Engine.
     Engine,
+    /// It reaches Engines with BuildKit; the classic builder cannot do it.
+    BuildKit,
     /// It reaches Engines with at least this API.
     Since(ApiVersion),
     /// Wharfie itself acts on it, while loading, planning or showing.
@@ -53,13 +56,12 @@ const fn on(path: &'static str, value: &'static str, support: Support) -> Rule {
     }
 }
 
-use Support::{Documentation, Engine, Notice, Refused, Since, Wharfie};
+use Support::{BuildKit, Documentation, Engine, Notice, Refused, Since, Wharfie};
 
 const WINDOWS: &str = "only Windows containers have it";
 const ONE_HOST: &str = "it has no effect on one host";
 const NO_STORE: &str =
     "there is no store for them yet: give a file, an environment variable or the content";
-const CLASSIC: &str = "the Engine's classic builder cannot do it";
 
 #[rustfmt::skip]
 static RULES: &[Rule] = &[
@@ -70,17 +72,22 @@ static RULES: &[Rule] = &[
     rule("services.*.annotations", Since(ApiVersion(1, 43)), ""),
     rule("services.*.attach", Wharfie, "whether `up` shows its log"),
     rule("services.*.blkio_config", Engine, ""),
-    rule("services.*.build", Wharfie, "the Engine's build API"),
-    rule("services.*.build.additional_contexts", Refused(CLASSIC), "needs BuildKit"),
-    rule("services.*.build.cache_to", Refused(CLASSIC), "needs BuildKit"),
-    rule("services.*.build.entitlements", Refused(CLASSIC), "needs BuildKit"),
+    rule("services.*.build", Wharfie, "BuildKit in the Engine, or its classic builder"),
+    rule("services.*.build.additional_contexts", BuildKit, "from API 1.42; directories, `docker-image://`, `service:` and addresses"),
+    rule("services.*.build.cache_from", Wharfie, "images"),
+    rule("services.*.build.cache_to", BuildKit, "`type=inline`; `type=registry` with containerd's image store"),
+    rule("services.*.build.entitlements", BuildKit, "as the Engine's `builder.entitlements` allows"),
     rule("services.*.build.isolation", Refused(WINDOWS), ""),
-    rule("services.*.build.platforms", Wharfie, "one platform; more need BuildKit and are refused"),
-    rule("services.*.build.privileged", Refused(CLASSIC), "needs BuildKit"),
-    rule("services.*.build.provenance", Refused(CLASSIC), "needs BuildKit; `false` is accepted"),
-    rule("services.*.build.sbom", Refused(CLASSIC), "needs BuildKit; `false` is accepted"),
-    rule("services.*.build.secrets", Refused(CLASSIC), "needs BuildKit"),
-    rule("services.*.build.ssh", Refused(CLASSIC), "needs BuildKit"),
+    rule("services.*.build.network", Wharfie, "`default`, `none`, `host`; others with the classic builder only"),
+    rule("services.*.build.platforms", Wharfie, "one platform; several with BuildKit and containerd's image store"),
+    rule("services.*.build.privileged", BuildKit, "as the Engine's `builder.entitlements` allows"),
+    rule("services.*.build.provenance", BuildKit, "with containerd's image store; `false` is accepted everywhere"),
+    rule("services.*.build.sbom", BuildKit, "with containerd's image store; `false` is accepted everywhere"),
+    rule("services.*.build.secrets", BuildKit, ""),
+    rule("services.*.build.secrets[].uid", Documentation, "the Dockerfile's `--mount=type=secret` says it"),
+    rule("services.*.build.secrets[].gid", Documentation, "the Dockerfile's `--mount=type=secret` says it"),
+    rule("services.*.build.secrets[].mode", Documentation, "the Dockerfile's `--mount=type=secret` says it"),
+    rule("services.*.build.ssh", BuildKit, "agents by their sockets; key files are refused"),
     rule("services.*.cap_add", Engine, ""),
     rule("services.*.cap_drop", Engine, ""),
     rule("services.*.cgroup", Engine, ""),
@@ -237,9 +244,9 @@ pub struct Findings {
     pub notices: Vec<Finding>,
 }
 
-/// Checks what a plan makes against what an Engine with this API can do.
+/// Checks what a plan makes against what an Engine with this API and this builder can do.
 #[must_use]
-pub fn check(project: &Project, plan: &Plan, api: ApiVersion) -> Findings {
+pub fn check(project: &Project, plan: &Plan, api: ApiVersion, builder: Builder) -> Findings {
     let mut findings = Findings::default();
     let mut containers: Vec<&str> = Vec::new();
     let mut builds: Vec<&str> = Vec::new();
@@ -313,7 +320,7 @@ pub fn check(project: &Project, plan: &Plan, api: ApiVersion) -> Findings {
         let Some(build) = project.any_service(name).and_then(|s| s.build.as_ref()) else {
             continue;
         };
-        let unsupported = crate::build::unsupported(name, build);
+        let unsupported = crate::build::unsupported(name, build, builder);
         findings.refused.extend(
             unsupported
                 .into_iter()
@@ -438,6 +445,7 @@ pub fn markdown() -> String {
         let (support, why) = match rule.support {
             Support::Engine => ("Engine".to_owned(), ""),
             Support::Since(api) => (format!("Engine, from API {api}; refused before"), ""),
+            Support::BuildKit => ("BuildKit; refused with the classic builder".to_owned(), ""),
             Support::Wharfie => ("Wharfie".to_owned(), ""),
             Support::Documentation => ("no effect by nature".to_owned(), ""),
             Support::Notice(why) => ("accepted, with a notice".to_owned(), why),
@@ -535,7 +543,7 @@ mod tests {
             name: "p-a-1".to_owned(),
         };
         plan.push(create, Vec::new());
-        let old = check(&project, &plan, ApiVersion(1, 41));
+        let old = check(&project, &plan, ApiVersion(1, 41), Builder::Classic);
         let paths: Vec<&str> = old.refused.iter().map(|f| f.path.as_str()).collect();
         assert_eq!(
             paths,
@@ -553,10 +561,15 @@ mod tests {
                 .collect::<Vec<_>>(),
             ["services.a.deploy.placement"]
         );
-        let new = check(&project, &plan, ApiVersion(1, 51));
+        let new = check(&project, &plan, ApiVersion(1, 51), Builder::Classic);
         assert_eq!(new.refused.len(), 2, "{new:?}");
         assert_eq!(
-            check(&project, &Plan::default(), ApiVersion(1, 41)),
+            check(
+                &project,
+                &Plan::default(),
+                ApiVersion(1, 41),
+                Builder::Classic
+            ),
             Findings::default()
         );
     }

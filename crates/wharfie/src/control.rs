@@ -63,7 +63,8 @@ impl Control {
 
     /// Fails if a plan makes what the Engine cannot, and tells what it does otherwise.
     pub(crate) fn check(&self, loaded: &Loaded, plan: &Plan) -> Result<(), Failure> {
-        let findings = wharfie_host::support::check(&loaded.project, plan, self.engine().api());
+        let (api, builder) = (self.engine().api(), self.engine().builder());
+        let findings = wharfie_host::support::check(&loaded.project, plan, api, builder);
         for finding in &findings.notices {
             let place = loaded
                 .locate(&finding.path)

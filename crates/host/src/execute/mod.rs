@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use wharfie_compose::model::{Project, Service};
 use wharfie_core::{Operation, Plan, Seen};
 
+use crate::build::BuildFlags;
 use crate::translate::Other;
 use crate::{Engine, Error};
 
@@ -37,17 +38,6 @@ pub enum Event {
 pub trait Progress: Send + Sync {
     /// Something happened to the step with this index.
     fn event(&self, step: usize, event: Event);
-}
-
-/// How builds go about it.
-#[derive(Debug, Clone, Default)]
-pub struct BuildFlags {
-    /// Without the cache.
-    pub no_cache: bool,
-    /// Pull base images even if they are there.
-    pub pull: bool,
-    /// Build arguments over the file's.
-    pub args: BTreeMap<String, Option<String>>,
 }
 
 /// What an execution needs beside the plan.

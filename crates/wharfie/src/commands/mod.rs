@@ -1,6 +1,7 @@
 //! The commands, one file each. Each is its options and a `run`.
 
 mod attached;
+mod bake;
 pub(crate) mod build;
 pub(crate) mod completion;
 pub(crate) mod config;

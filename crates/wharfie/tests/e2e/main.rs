@@ -4,6 +4,7 @@
 
 mod applications;
 mod attached;
+mod buildkit;
 mod commands;
 mod dependencies;
 mod engines;

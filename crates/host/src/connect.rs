@@ -1,6 +1,7 @@
 //! The connection to an Engine.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +51,7 @@ pub struct Engine {
     pub(crate) api: ApiVersion,
     builder: Builder,
     address: Arc<str>,
+    runtime_dir: Arc<Path>,
 }
 
 impl Engine {
@@ -105,6 +107,7 @@ impl Engine {
             },
             docker,
             address: address.into(),
+            runtime_dir: Path::new(crate::memory::RUNTIME_DIR).into(),
         };
         if engine.api < OLDEST {
             let version = engine.version().await?;
@@ -134,6 +137,20 @@ impl Engine {
     pub fn with_builder(mut self, builder: Builder) -> Self {
         self.builder = builder;
         self
+    }
+
+    /// The same connection that keeps secrets under another directory than `/run/wharfie`: each
+    /// agent of a machine has its own.
+    #[must_use]
+    pub fn with_runtime_dir(mut self, dir: &Path) -> Self {
+        self.runtime_dir = dir.into();
+        self
+    }
+
+    /// Where secrets are kept in memory.
+    #[must_use]
+    pub fn runtime_dir(&self) -> &Path {
+        &self.runtime_dir
     }
 
     /// The Engine's address, as `unix:///path`.

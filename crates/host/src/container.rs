@@ -92,6 +92,18 @@ impl Engine {
     /// # Errors
     /// The Engine refuses. A container that is gone or going is no error.
     pub async fn remove(&self, id: &str, volumes: bool, force: bool) -> Result<(), Error> {
+        self.remove_only(id, volumes, force).await?;
+        self.sweep().await;
+        Ok(())
+    }
+
+    /// The same, while what it kept in memory is left to a later sweep.
+    pub(crate) async fn remove_only(
+        &self,
+        id: &str,
+        volumes: bool,
+        force: bool,
+    ) -> Result<(), Error> {
         let options = RemoveContainerOptionsBuilder::default()
             .v(volumes)
             .force(force)

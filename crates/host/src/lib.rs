@@ -9,6 +9,7 @@ mod execute;
 mod image;
 mod inject;
 mod lock;
+mod memory;
 mod observe;
 mod port_owner;
 mod registry;

@@ -58,6 +58,8 @@ const fn on(path: &'static str, value: &'static str, support: Support) -> Rule {
 
 use Support::{BuildKit, Documentation, Engine, Notice, Refused, Since, Wharfie};
 
+/// The first API of Engines that know CDI devices: Engine 25.
+const CDI: ApiVersion = ApiVersion(1, 44);
 const WINDOWS: &str = "only Windows containers have it";
 const ONE_HOST: &str = "it has no effect on one host";
 const NO_STORE: &str =
@@ -93,7 +95,7 @@ static RULES: &[Rule] = &[
     rule("services.*.cgroup", Engine, ""),
     rule("services.*.cgroup_parent", Engine, ""),
     rule("services.*.command", Engine, ""),
-    rule("services.*.configs", Engine, "files are mounted; content, variables and files with owner or mode are copied in"),
+    rule("services.*.configs", Engine, "files are mounted; content, variables and files with owner or mode are kept in memory and mounted, or copied in without root"),
     rule("services.*.container_name", Engine, ""),
     rule("services.*.cpu_count", Refused(WINDOWS), ""),
     rule("services.*.cpu_percent", Refused(WINDOWS), ""),
@@ -126,7 +128,7 @@ static RULES: &[Rule] = &[
     rule("services.*.deploy.update_config", Notice("rollouts come with the agent"), ""),
     rule("services.*.develop", Notice("it is used by `watch`, which comes with the agent"), ""),
     rule("services.*.device_cgroup_rules", Engine, ""),
-    rule("services.*.devices", Engine, "CDI names too, where the Engine knows them"),
+    rule("services.*.devices", Engine, "CDI names from API 1.44"),
     rule("services.*.dns", Engine, ""),
     rule("services.*.dns_opt", Engine, ""),
     rule("services.*.dns_search", Engine, ""),
@@ -183,7 +185,7 @@ static RULES: &[Rule] = &[
     rule("services.*.restart", Engine, ""),
     rule("services.*.runtime", Engine, ""),
     rule("services.*.scale", Wharfie, "number of containers"),
-    rule("services.*.secrets", Engine, "files are mounted; variables and files with owner or mode are copied in"),
+    rule("services.*.secrets", Engine, "files are mounted; variables and files with owner or mode are kept in memory and mounted, or copied in without root"),
     rule("services.*.security_opt", Engine, "a seccomp profile is read from its file"),
     rule("services.*.shm_size", Engine, ""),
     rule("services.*.stdin_open", Engine, ""),
@@ -280,11 +282,19 @@ pub fn check(project: &Project, plan: &Plan, api: ApiVersion, builder: Builder) 
                 &mut findings,
             );
         }
+        for (i, device) in service.devices.iter().enumerate() {
+            if translate::is_cdi(device) && api < CDI {
+                findings.refused.push(Finding {
+                    path: format!("services.{name}.devices[{i}]"),
+                    reason: format!("CDI devices need Engine API {CDI}, and this Engine has {api}"),
+                });
+            }
+        }
         for (section, used, objects) in [
             ("secrets", &service.secrets, &project.secrets),
             ("configs", &service.configs, &project.configs),
         ] {
-            for (i, reference) in used.iter().enumerate() {
+            for reference in used {
                 let Some(object) = objects.get(&reference.source) else {
                     continue;
                 };
@@ -295,12 +305,6 @@ pub fn check(project: &Project, plan: &Plan, api: ApiVersion, builder: Builder) 
                     findings.refused.push(Finding {
                         path: format!("{at}.environment"),
                         reason: format!("the environment variable {variable} is not set"),
-                    });
-                }
-                if service.read_only && translate::is_injected(object, reference) {
-                    findings.refused.push(Finding {
-                        path: format!("services.{name}.{section}[{i}]"),
-                        reason: "nothing can be copied into a read_only container: only a file without owner and mode can be mounted".to_owned(),
                     });
                 }
                 for rule in RULES {

@@ -100,7 +100,17 @@ impl Engine {
             failed: AtomicBool::new(false),
             progress,
         };
-        executor.run(plan).await
+        let result = executor.run(plan).await;
+        let removes = |o: &Operation| {
+            matches!(
+                o,
+                Operation::RemoveContainer { .. } | Operation::RecreateContainer { .. }
+            )
+        };
+        if plan.steps.iter().any(|s| removes(&s.operation)) {
+            self.sweep().await;
+        }
+        result
     }
 }
 
@@ -228,6 +238,12 @@ impl Executor<'_> {
                         self.renew(service, name).await?;
                         engine.start(name).await?;
                     }
+                    Err(error) if engine.has_lost_files(&error) => {
+                        note("its secrets were in memory and went with a boot; making it anew");
+                        self.renew(service, name).await?;
+                        engine.start(name).await?;
+                        engine.sweep().await;
+                    }
                     started => started?,
                 }
                 self.hooks(service, name, |s| &s.post_start, "post_start")
@@ -241,7 +257,15 @@ impl Executor<'_> {
             } => {
                 self.hooks(service, name, |s| &s.pre_stop, "pre_stop")
                     .await?;
-                engine.restart(name, *timeout).await?;
+                match engine.restart(name, *timeout).await {
+                    Err(error) if engine.has_lost_files(&error) => {
+                        note("its secrets were in memory and went with a boot; making it anew");
+                        self.renew(service, name).await?;
+                        engine.start(name).await?;
+                        engine.sweep().await;
+                    }
+                    restarted => restarted?,
+                }
                 self.hooks(service, name, |s| &s.post_start, "post_start")
                     .await
             }
@@ -281,7 +305,7 @@ impl Executor<'_> {
                         result => result?,
                     }
                 }
-                engine.remove(id, *volumes, true).await
+                engine.remove_only(id, *volumes, true).await
             }
         }
     }

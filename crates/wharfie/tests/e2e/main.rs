@@ -4,6 +4,7 @@
 
 mod applications;
 mod attached;
+mod attributes;
 mod buildkit;
 mod commands;
 mod dependencies;

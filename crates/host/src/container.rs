@@ -6,7 +6,7 @@ use bollard::query_parameters::{
 };
 use futures_util::StreamExt;
 
-use crate::{Engine, Error};
+use crate::{Engine, Error, podman};
 
 impl Engine {
     /// Starts a container (`POST /containers/{id}/start`).
@@ -159,7 +159,11 @@ impl Engine {
         id: &str,
     ) -> Result<bollard::models::ContainerInspectResponse, Error> {
         let options = None::<bollard::query_parameters::InspectContainerOptions>;
-        let result = self.docker.inspect_container(id, options).await;
+        let result = podman::settled(async || {
+            let options = options.clone();
+            self.docker.inspect_container(id, options).await
+        });
+        let result = result.await;
         result.map_err(|e| Error::from_engine(format!("cannot inspect {id}"), e))
     }
 

@@ -11,6 +11,7 @@ mod inject;
 mod lock;
 mod memory;
 mod observe;
+mod podman;
 mod port_owner;
 mod registry;
 mod session;

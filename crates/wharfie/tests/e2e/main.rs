@@ -13,6 +13,7 @@ mod faults;
 mod features;
 mod life_cycle;
 mod listing;
+mod podman;
 mod reference;
 mod stack;
 

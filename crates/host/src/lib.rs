@@ -13,6 +13,7 @@ mod memory;
 mod observe;
 mod podman;
 mod port_owner;
+pub mod provider;
 mod registry;
 mod session;
 mod streams;

@@ -178,7 +178,7 @@ static RULES: &[Rule] = &[
     rule("services.*.pre_stop", Wharfie, "run in the container before it is stopped"),
     rule("services.*.privileged", Engine, ""),
     rule("services.*.profiles", Wharfie, "which services are to run"),
-    rule("services.*.provider", Refused("services by programs outside are not run"), ""),
+    rule("services.*.provider", Wharfie, "the program is run by `up` and `down`, before any container"),
     rule("services.*.pull_policy", Wharfie, "when the image is pulled or built"),
     rule("services.*.pull_refresh_after", Documentation, "no effect, with a warning; use `pull_policy: every_…`"),
     rule("services.*.read_only", Engine, ""),

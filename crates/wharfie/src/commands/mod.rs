@@ -18,6 +18,7 @@ pub(crate) mod pause;
 mod pick;
 pub(crate) mod plan;
 pub(crate) mod port;
+mod providers;
 pub(crate) mod ps;
 pub(crate) mod pull;
 pub(crate) mod restart;

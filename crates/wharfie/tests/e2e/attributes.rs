@@ -1,6 +1,7 @@
 //! Attributes of services that need more than to be passed on, on an old and a new Engine.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
@@ -334,4 +335,58 @@ services:
         &compose.replace("$MORE", "platform: linux/amd64"),
     );
     stack.ok("up -d");
+}
+
+#[test]
+fn providers_are_run() {
+    let compose = "
+services:
+  database:
+    provider:
+      type: ./provider.sh
+      options: {size: [10], tag: [a, b], unknown: [x]}
+  web:
+    image: busybox
+    command: sleep 1000
+    depends_on: [database]
+  other: {image: busybox, command: sleep 1000}
+";
+    let Some(stack) = Stack::new("provided", compose) else {
+        return;
+    };
+    let program = "#!/bin/sh
+if [ \"$*\" = 'compose metadata' ]; then
+  echo '{\"up\": {\"parameters\": [{\"name\": \"size\"}, {\"name\": \"tag\"}]}}'
+  exit
+fi
+echo \"$*\" >>calls
+[ -e broken ] && echo '{\"type\": \"error\", \"message\": \"out of disks\"}' && exit 1
+echo '{\"type\": \"info\", \"message\": \"at work\"}'
+echo '{\"type\": \"debug\", \"message\": \"not for everybody\"}'
+echo '{\"type\": \"setenv\", \"message\": \"URL=db://here\"}'
+";
+    stack.write("provider.sh", program);
+    fs::set_permissions(stack.path("provider.sh"), fs::Permissions::from_mode(0o755)).unwrap();
+    stack
+        .ok("up -d -t 0")
+        .says(["database | at work", "Provider database  Created"])
+        .never_says("not for everybody");
+    let calls = || fs::read_to_string(stack.path("calls")).unwrap();
+    let call = "compose --project-name=provided up --size=10 --tag=a --tag=b database\n";
+    assert_eq!(calls(), call);
+    assert_eq!(stack.sh("web", "echo $DATABASE_URL"), "db://here\n");
+    assert_eq!(stack.sh("other", "echo $DATABASE_URL"), "\n");
+    stack.ok("up -d").says(["Nothing to do"]);
+    stack.write("broken", "");
+    stack.fails(1, "up -d").says(["database", "out of disks"]);
+    fs::remove_file(stack.path("broken")).unwrap();
+    stack.ok("down -t 0").says(["Provider database  Removed"]);
+    let last = calls().lines().last().unwrap().to_owned();
+    assert_eq!(last, "compose --project-name=provided down database");
+    let absent = compose.replace("./provider.sh", "nosuchprovider");
+    stack.write("compose.yaml", &absent);
+    stack
+        .fails(1, "up -d")
+        .says(["services.database.provider", "nosuchprovider"]);
+    assert!(stack.names().is_empty());
 }

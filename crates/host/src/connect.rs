@@ -1,6 +1,7 @@
 //! The connection to an Engine.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::Error;
+use crate::build::Builder;
 
 /// Seconds a request may wait for the beginning of its answer.
 const TIMEOUT: u64 = 120;
@@ -47,7 +49,9 @@ pub struct EngineVersion {
 pub struct Engine {
     pub(crate) docker: Docker,
     pub(crate) api: ApiVersion,
+    builder: Builder,
     address: Arc<str>,
+    runtime_dir: Arc<Path>,
 }
 
 impl Engine {
@@ -63,8 +67,8 @@ impl Engine {
                 address: address.to_owned(),
             });
         };
-        let api = match ping(path).await {
-            Ok(api) => api,
+        let Pong { api, podman } = match ping(path).await {
+            Ok(pong) => pong,
             Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
                 return Err(Error::NotPermitted {
                     address: address.to_owned(),
@@ -92,10 +96,18 @@ impl Engine {
             docker = docker.negotiate_version().await.map_err(failed)?;
         }
         let version = docker.client_version();
+        let api = ApiVersion(version.major_version, version.minor_version);
         let engine = Self {
-            api: ApiVersion(version.major_version, version.minor_version),
+            api,
+            // Every Docker Engine since 18.09 has BuildKit, whatever its default is.
+            builder: if podman || buildkit_is_off() {
+                Builder::Classic
+            } else {
+                Builder::BuildKit(api)
+            },
             docker,
             address: address.into(),
+            runtime_dir: Path::new(crate::memory::RUNTIME_DIR).into(),
         };
         if engine.api < OLDEST {
             let version = engine.version().await?;
@@ -111,6 +123,34 @@ impl Engine {
     #[must_use]
     pub fn api(&self) -> ApiVersion {
         self.api
+    }
+
+    /// What images are built with: BuildKit, unless the Engine has none or the environment says
+    /// `DOCKER_BUILDKIT=0`.
+    #[must_use]
+    pub fn builder(&self) -> Builder {
+        self.builder
+    }
+
+    /// The same connection with another builder.
+    #[must_use]
+    pub fn with_builder(mut self, builder: Builder) -> Self {
+        self.builder = builder;
+        self
+    }
+
+    /// The same connection that keeps secrets under another directory than `/run/wharfie`: each
+    /// agent of a machine has its own.
+    #[must_use]
+    pub fn with_runtime_dir(mut self, dir: &Path) -> Self {
+        self.runtime_dir = dir.into();
+        self
+    }
+
+    /// Where secrets are kept in memory.
+    #[must_use]
+    pub fn runtime_dir(&self) -> &Path {
+        &self.runtime_dir
     }
 
     /// The Engine's address, as `unix:///path`.
@@ -150,10 +190,23 @@ impl Engine {
     }
 }
 
+/// What an answer to a ping tells.
+struct Pong {
+    /// The newest API.
+    api: Option<ClientVersion>,
+    /// Whether it is Podman, which speaks the Engine's API but has no BuildKit.
+    podman: bool,
+}
+
+/// Whether the user wants the classic builder, in the way the Docker CLI is told so.
+fn buildkit_is_off() -> bool {
+    std::env::var("DOCKER_BUILDKIT").is_ok_and(|v| matches!(v.as_str(), "0" | "false"))
+}
+
 /// Asks whether the Engine is there and which API it speaks (`GET /_ping`, header
 /// `Api-Version`). The client would ask `/version`, for which an Engine asks containerd and
 /// runc: 6 ms rather than 0.3; and it hides why it cannot connect.
-async fn ping(path: &str) -> std::io::Result<Option<ClientVersion>> {
+async fn ping(path: &str) -> std::io::Result<Pong> {
     let mut stream = tokio::net::UnixStream::connect(path).await?;
     stream
         .write_all(b"GET /_ping HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n")
@@ -165,16 +218,24 @@ async fn ping(path: &str) -> std::io::Result<Option<ClientVersion>> {
         Ok(read) => read?,
         Err(_) => return Err(std::io::ErrorKind::TimedOut.into()),
     };
-    Ok(api_version(&String::from_utf8_lossy(&answer)))
+    let answer = String::from_utf8_lossy(&answer);
+    Ok(Pong {
+        api: api_version(&answer),
+        podman: header(&answer, "libpod-api-version").is_some(),
+    })
+}
+
+/// A header of an answer.
+fn header<'a>(answer: &'a str, wanted: &str) -> Option<&'a str> {
+    answer.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case(wanted).then(|| value.trim())
+    })
 }
 
 /// The API version in an answer's headers.
 fn api_version(answer: &str) -> Option<ClientVersion> {
-    let value = answer.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("api-version")
-            .then(|| value.trim())
-    })?;
+    let value = header(answer, "api-version")?;
     let (major, minor) = value.split_once('.')?;
     Some(ClientVersion {
         major_version: major.parse().ok()?,

@@ -6,7 +6,7 @@ use bollard::query_parameters::{
 };
 use futures_util::StreamExt;
 
-use crate::{Engine, Error};
+use crate::{Engine, Error, podman};
 
 impl Engine {
     /// Starts a container (`POST /containers/{id}/start`).
@@ -92,6 +92,18 @@ impl Engine {
     /// # Errors
     /// The Engine refuses. A container that is gone or going is no error.
     pub async fn remove(&self, id: &str, volumes: bool, force: bool) -> Result<(), Error> {
+        self.remove_only(id, volumes, force).await?;
+        self.sweep().await;
+        Ok(())
+    }
+
+    /// The same, while what it kept in memory is left to a later sweep.
+    pub(crate) async fn remove_only(
+        &self,
+        id: &str,
+        volumes: bool,
+        force: bool,
+    ) -> Result<(), Error> {
         let options = RemoveContainerOptionsBuilder::default()
             .v(volumes)
             .force(force)
@@ -147,7 +159,11 @@ impl Engine {
         id: &str,
     ) -> Result<bollard::models::ContainerInspectResponse, Error> {
         let options = None::<bollard::query_parameters::InspectContainerOptions>;
-        let result = self.docker.inspect_container(id, options).await;
+        let result = podman::settled(|| {
+            let options = options.clone();
+            self.docker.inspect_container(id, options)
+        });
+        let result = result.await;
         result.map_err(|e| Error::from_engine(format!("cannot inspect {id}"), e))
     }
 

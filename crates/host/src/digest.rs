@@ -1,6 +1,6 @@
 //! Which content a registry has under an image's name now.
 
-use crate::image::credentials;
+use crate::registry::{self, Login};
 use crate::{Engine, Error};
 
 impl Engine {
@@ -15,9 +15,10 @@ impl Engine {
         if name.contains('@') {
             return Ok(name);
         }
+        let login = registry::credentials(registry::of_image(image)).await?;
         let inspected = self
             .docker
-            .inspect_registry_image(&name, credentials(image))
+            .inspect_registry_image(&name, login.map(Login::header))
             .await
             .map_err(|e| Error::from_engine(format!("cannot find the digest of {name}"), e))?;
         match inspected.descriptor.digest {

@@ -1,10 +1,9 @@
 //! Images from registries.
 
-use base64::Engine as _;
-use bollard::auth::DockerCredentials;
-use bollard::query_parameters::CreateImageOptionsBuilder;
+use bollard::query_parameters::{CreateImageOptionsBuilder, PushImageOptionsBuilder};
 use futures_util::StreamExt;
 
+use crate::registry::{self, Login};
 use crate::{Engine, Error};
 
 impl Engine {
@@ -29,9 +28,9 @@ impl Engine {
         if !platform.is_empty() {
             options = options.platform(platform);
         }
-        let mut stream = self
-            .docker
-            .create_image(Some(options.build()), None, credentials(&named));
+        let login = registry::credentials(registry::of_image(&named)).await?;
+        let login = login.map(Login::header);
+        let mut stream = self.docker.create_image(Some(options.build()), None, login);
         let failed = |e| Error::from_engine(format!("cannot pull {image}"), e);
         while let Some(info) = stream.next().await {
             let info = info.map_err(failed)?;
@@ -49,50 +48,42 @@ impl Engine {
         }
         Ok(())
     }
-}
 
-/// The registry of a reference, as `config.json` names it.
-fn registry(image: &str) -> &str {
-    match image.split_once('/') {
-        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
-        _ => "https://index.docker.io/v1/",
-    }
-}
-
-/// What `docker login` left for a registry in `config.json`; credential helpers are not asked.
-pub(crate) fn credentials(image: &str) -> Option<DockerCredentials> {
-    let dir = std::env::var_os("DOCKER_CONFIG")
-        .map(std::path::PathBuf::from)
-        .or_else(|| {
-            std::env::var_os("HOME").map(|home| std::path::Path::new(&home).join(".docker"))
-        })?;
-    let text = std::fs::read_to_string(dir.join("config.json")).ok()?;
-    let config: serde_json::Value = serde_json::from_str(&text).ok()?;
-    let registry = registry(image);
-    let entry = config.get("auths")?.get(registry)?;
-    let auth = entry.get("auth")?.as_str()?;
-    let decoded = base64::engine::general_purpose::STANDARD
-        .decode(auth)
-        .ok()?;
-    let decoded = String::from_utf8(decoded).ok()?;
-    let (username, password) = decoded.split_once(':')?;
-    Some(DockerCredentials {
-        username: Some(username.to_owned()),
-        password: Some(password.to_owned()),
-        serveraddress: Some(registry.to_owned()),
-        ..DockerCredentials::default()
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn registries() {
-        assert_eq!(registry("nginx:1"), "https://index.docker.io/v1/");
-        assert_eq!(registry("library/nginx"), "https://index.docker.io/v1/");
-        assert_eq!(registry("ghcr.io/a/b:1"), "ghcr.io");
-        assert_eq!(registry("localhost:5000/a"), "localhost:5000");
+    /// Pushes an image to its registry (`POST /images/{name}/push`); `progress` gets each change
+    /// of state.
+    ///
+    /// # Errors
+    /// There is no such image; the registry cannot be reached, or refuses.
+    pub async fn push(
+        &self,
+        image: &str,
+        progress: &mut (dyn FnMut(&str) + Send),
+    ) -> Result<(), Error> {
+        let last = image.rsplit('/').next().unwrap_or(image);
+        let (name, tag) = match last.rsplit_once(':') {
+            Some((_, tag)) => (&image[..image.len() - tag.len() - 1], tag),
+            None => (image, "latest"),
+        };
+        let options = PushImageOptionsBuilder::default().tag(tag).build();
+        let login = registry::credentials(registry::of_image(image)).await?;
+        let login = login.map(Login::header);
+        let mut stream = self.docker.push_image(name, Some(options), login);
+        let mut last = None;
+        while let Some(info) = stream.next().await {
+            let info = info.map_err(|e| Error::from_engine(format!("cannot push {image}"), e))?;
+            if let Some(message) = info.error_detail.and_then(|e| e.message) {
+                return Err(Error::Refused {
+                    context: format!("cannot push {image}"),
+                    message,
+                    status: 500,
+                });
+            }
+            // A line for each new state, not for each percent.
+            if info.status.is_some() && info.status != last {
+                last = info.status;
+                progress(last.as_deref().unwrap_or_default());
+            }
+        }
+        Ok(())
     }
 }

@@ -1,19 +1,24 @@
-//! Secrets and configs that are copied into a container, as an archive for
-//! `PUT /containers/{id}/archive`.
+//! Secrets and configs that are copied into a container where they cannot be kept in memory, as an
+//! archive for `PUT /containers/{id}/archive`.
 
 use crate::Error;
 use crate::translate::{Content, Injected};
+
+/// What is in a file.
+pub(crate) fn content(file: &Injected) -> Result<Vec<u8>, Error> {
+    match &file.content {
+        Content::Text(text) => Ok(text.clone().into_bytes()),
+        Content::File(path) => std::fs::read(path)
+            .map_err(|e| Error::Local(format!("cannot read {}: {e}", path.display()))),
+    }
+}
 
 /// Packs files with owner and mode, to be unpacked at `/`.
 pub(crate) fn archive(files: &[Injected]) -> Result<Vec<u8>, Error> {
     let mut builder = tar::Builder::new(Vec::new());
     let failed = |e: std::io::Error| Error::Local(format!("cannot pack secrets and configs: {e}"));
     for file in files {
-        let content = match &file.content {
-            Content::Text(text) => text.clone().into_bytes(),
-            Content::File(path) => std::fs::read(path)
-                .map_err(|e| Error::Local(format!("cannot read {}: {e}", path.display())))?,
-        };
+        let content = content(file)?;
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Regular);
         header.set_size(content.len() as u64);

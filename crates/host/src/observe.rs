@@ -11,7 +11,7 @@ use wharfie_compose::model::Project;
 use wharfie_core::seen::{Container, Health, Image, Network, PortBinding, Seen, State, Volume};
 use wharfie_core::{labels, names};
 
-use crate::{Engine, Error};
+use crate::{Engine, Error, podman};
 
 /// What is looked at.
 #[derive(Debug, Clone, Copy)]
@@ -59,12 +59,18 @@ impl Engine {
     /// # Errors
     /// The Engine cannot be reached or refuses.
     pub async fn observe(&self, scope: Scope<'_>) -> Result<Seen, Error> {
-        let (containers, networks, volumes, images) = tokio::try_join!(
+        let (mut containers, networks, volumes, images) = tokio::try_join!(
             self.containers(scope.name(), false),
             self.networks(scope),
             self.volumes(scope),
             self.images(scope),
         )?;
+        // Podman gives a network's name for its id in the list of containers.
+        for (name, id) in containers.iter_mut().flat_map(|c| &mut c.networks) {
+            if let Some(network) = networks.get(name).filter(|_| id == name) {
+                id.clone_from(&network.id);
+            }
+        }
         Ok(Seen {
             containers,
             networks,
@@ -96,9 +102,11 @@ impl Engine {
             .size(size)
             .filters(filters)
             .build();
-        let list = self
-            .docker
-            .list_containers(Some(options))
+        let list = podman::settled(|| {
+            let options = Some(options.clone());
+            self.docker.list_containers(options)
+        });
+        let list = list
             .await
             .map_err(|e| Error::from_engine("cannot list containers", e))?;
         Ok(list.into_iter().map(container).collect())
@@ -315,7 +323,11 @@ fn container(summary: ContainerSummary) -> Container {
             .unwrap_or_default()
             .into_iter()
             .map(|p| PortBinding {
-                ip: p.ip.unwrap_or_default(),
+                // Podman leaves out the address if it is all of them.
+                ip: p.ip.unwrap_or_else(|| match p.public_port {
+                    Some(_) => "0.0.0.0".to_owned(),
+                    None => String::new(),
+                }),
                 public: p.public_port,
                 private: p.private_port,
                 protocol: p.typ.map(|t| t.to_string()).unwrap_or_default(),

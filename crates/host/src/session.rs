@@ -283,8 +283,14 @@ impl Engine {
             request.body.stdin_once = Some(true);
         }
         let platform = &wanted.service.platform;
-        self.create(&wanted.name, &wanted.name, platform, request)
-            .await
+        let kept = self.keep_files(&wanted.name, &mut request).await?;
+        let made = self
+            .create(&wanted.name, &wanted.name, platform, request)
+            .await;
+        if let (Err(_), Some(kept)) = (&made, kept) {
+            kept.discard();
+        }
+        made
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::Value;
 use wharfie_compose::model::Project;
 use wharfie_core::{Operation, Plan};
 
+use crate::build::Builder;
 use crate::{ApiVersion, translate};
 
 /// What becomes of an attribute.
@@ -14,6 +15,8 @@ use crate::{ApiVersion, translate};
 pub enum Support {
     /// It reaches the Engine.
     Engine,
+    /// It reaches Engines with BuildKit; the classic builder cannot do it.
+    BuildKit,
     /// It reaches Engines with at least this API.
     Since(ApiVersion),
     /// Wharfie itself acts on it, while loading, planning or showing.
@@ -53,13 +56,14 @@ const fn on(path: &'static str, value: &'static str, support: Support) -> Rule {
     }
 }
 
-use Support::{Documentation, Engine, Notice, Refused, Since, Wharfie};
+use Support::{BuildKit, Documentation, Engine, Notice, Refused, Since, Wharfie};
 
+/// The first API of Engines that know CDI devices: Engine 25.
+const CDI: ApiVersion = ApiVersion(1, 44);
 const WINDOWS: &str = "only Windows containers have it";
 const ONE_HOST: &str = "it has no effect on one host";
 const NO_STORE: &str =
     "there is no store for them yet: give a file, an environment variable or the content";
-const CLASSIC: &str = "the Engine's classic builder cannot do it";
 
 #[rustfmt::skip]
 static RULES: &[Rule] = &[
@@ -70,23 +74,28 @@ static RULES: &[Rule] = &[
     rule("services.*.annotations", Since(ApiVersion(1, 43)), ""),
     rule("services.*.attach", Wharfie, "whether `up` shows its log"),
     rule("services.*.blkio_config", Engine, ""),
-    rule("services.*.build", Wharfie, "the Engine's build API"),
-    rule("services.*.build.additional_contexts", Refused(CLASSIC), "needs BuildKit"),
-    rule("services.*.build.cache_to", Refused(CLASSIC), "needs BuildKit"),
-    rule("services.*.build.entitlements", Refused(CLASSIC), "needs BuildKit"),
+    rule("services.*.build", Wharfie, "BuildKit in the Engine, or its classic builder"),
+    rule("services.*.build.additional_contexts", BuildKit, "from API 1.42; directories, `docker-image://`, `service:` and addresses"),
+    rule("services.*.build.cache_from", Wharfie, "images"),
+    rule("services.*.build.cache_to", BuildKit, "`type=inline`; `type=registry` with containerd's image store"),
+    rule("services.*.build.entitlements", BuildKit, "as the Engine's `builder.entitlements` allows"),
     rule("services.*.build.isolation", Refused(WINDOWS), ""),
-    rule("services.*.build.platforms", Wharfie, "one platform; more need BuildKit and are refused"),
-    rule("services.*.build.privileged", Refused(CLASSIC), "needs BuildKit"),
-    rule("services.*.build.provenance", Refused(CLASSIC), "needs BuildKit; `false` is accepted"),
-    rule("services.*.build.sbom", Refused(CLASSIC), "needs BuildKit; `false` is accepted"),
-    rule("services.*.build.secrets", Refused(CLASSIC), "needs BuildKit"),
-    rule("services.*.build.ssh", Refused(CLASSIC), "needs BuildKit"),
+    rule("services.*.build.network", Wharfie, "`default`, `none`, `host`; others with the classic builder only"),
+    rule("services.*.build.platforms", Wharfie, "one platform; several with BuildKit and containerd's image store"),
+    rule("services.*.build.privileged", BuildKit, "as the Engine's `builder.entitlements` allows"),
+    rule("services.*.build.provenance", BuildKit, "with containerd's image store; `false` is accepted everywhere"),
+    rule("services.*.build.sbom", BuildKit, "with containerd's image store; `false` is accepted everywhere"),
+    rule("services.*.build.secrets", BuildKit, ""),
+    rule("services.*.build.secrets[].uid", Documentation, "the Dockerfile's `--mount=type=secret` says it"),
+    rule("services.*.build.secrets[].gid", Documentation, "the Dockerfile's `--mount=type=secret` says it"),
+    rule("services.*.build.secrets[].mode", Documentation, "the Dockerfile's `--mount=type=secret` says it"),
+    rule("services.*.build.ssh", BuildKit, "agents by their sockets; key files are refused"),
     rule("services.*.cap_add", Engine, ""),
     rule("services.*.cap_drop", Engine, ""),
     rule("services.*.cgroup", Engine, ""),
     rule("services.*.cgroup_parent", Engine, ""),
     rule("services.*.command", Engine, ""),
-    rule("services.*.configs", Engine, "files are mounted; content, variables and files with owner or mode are copied in"),
+    rule("services.*.configs", Engine, "files are mounted; content, variables and files with owner or mode are kept in memory and mounted, or copied in without root"),
     rule("services.*.container_name", Engine, ""),
     rule("services.*.cpu_count", Refused(WINDOWS), ""),
     rule("services.*.cpu_percent", Refused(WINDOWS), ""),
@@ -119,7 +128,7 @@ static RULES: &[Rule] = &[
     rule("services.*.deploy.update_config", Notice("rollouts come with the agent"), ""),
     rule("services.*.develop", Notice("it is used by `watch`, which comes with the agent"), ""),
     rule("services.*.device_cgroup_rules", Engine, ""),
-    rule("services.*.devices", Engine, "CDI names too, where the Engine knows them"),
+    rule("services.*.devices", Engine, "CDI names from API 1.44"),
     rule("services.*.dns", Engine, ""),
     rule("services.*.dns_opt", Engine, ""),
     rule("services.*.dns_search", Engine, ""),
@@ -169,14 +178,14 @@ static RULES: &[Rule] = &[
     rule("services.*.pre_stop", Wharfie, "run in the container before it is stopped"),
     rule("services.*.privileged", Engine, ""),
     rule("services.*.profiles", Wharfie, "which services are to run"),
-    rule("services.*.provider", Refused("services by programs outside are not run"), ""),
+    rule("services.*.provider", Wharfie, "the program is run by `up` and `down`, before any container"),
     rule("services.*.pull_policy", Wharfie, "when the image is pulled or built"),
     rule("services.*.pull_refresh_after", Documentation, "no effect, with a warning; use `pull_policy: every_…`"),
     rule("services.*.read_only", Engine, ""),
     rule("services.*.restart", Engine, ""),
     rule("services.*.runtime", Engine, ""),
     rule("services.*.scale", Wharfie, "number of containers"),
-    rule("services.*.secrets", Engine, "files are mounted; variables and files with owner or mode are copied in"),
+    rule("services.*.secrets", Engine, "files are mounted; variables and files with owner or mode are kept in memory and mounted, or copied in without root"),
     rule("services.*.security_opt", Engine, "a seccomp profile is read from its file"),
     rule("services.*.shm_size", Engine, ""),
     rule("services.*.stdin_open", Engine, ""),
@@ -237,9 +246,9 @@ pub struct Findings {
     pub notices: Vec<Finding>,
 }
 
-/// Checks what a plan makes against what an Engine with this API can do.
+/// Checks what a plan makes against what an Engine with this API and this builder can do.
 #[must_use]
-pub fn check(project: &Project, plan: &Plan, api: ApiVersion) -> Findings {
+pub fn check(project: &Project, plan: &Plan, api: ApiVersion, builder: Builder) -> Findings {
     let mut findings = Findings::default();
     let mut containers: Vec<&str> = Vec::new();
     let mut builds: Vec<&str> = Vec::new();
@@ -273,11 +282,19 @@ pub fn check(project: &Project, plan: &Plan, api: ApiVersion) -> Findings {
                 &mut findings,
             );
         }
+        for (i, device) in service.devices.iter().enumerate() {
+            if translate::is_cdi(device) && api < CDI {
+                findings.refused.push(Finding {
+                    path: format!("services.{name}.devices[{i}]"),
+                    reason: format!("CDI devices need Engine API {CDI}, and this Engine has {api}"),
+                });
+            }
+        }
         for (section, used, objects) in [
             ("secrets", &service.secrets, &project.secrets),
             ("configs", &service.configs, &project.configs),
         ] {
-            for (i, reference) in used.iter().enumerate() {
+            for reference in used {
                 let Some(object) = objects.get(&reference.source) else {
                     continue;
                 };
@@ -288,12 +305,6 @@ pub fn check(project: &Project, plan: &Plan, api: ApiVersion) -> Findings {
                     findings.refused.push(Finding {
                         path: format!("{at}.environment"),
                         reason: format!("the environment variable {variable} is not set"),
-                    });
-                }
-                if service.read_only && translate::is_injected(object, reference) {
-                    findings.refused.push(Finding {
-                        path: format!("services.{name}.{section}[{i}]"),
-                        reason: "nothing can be copied into a read_only container: only a file without owner and mode can be mounted".to_owned(),
                     });
                 }
                 for rule in RULES {
@@ -313,7 +324,7 @@ pub fn check(project: &Project, plan: &Plan, api: ApiVersion) -> Findings {
         let Some(build) = project.any_service(name).and_then(|s| s.build.as_ref()) else {
             continue;
         };
-        let unsupported = crate::build::unsupported(name, build);
+        let unsupported = crate::build::unsupported(name, build, builder);
         findings.refused.extend(
             unsupported
                 .into_iter()
@@ -438,6 +449,7 @@ pub fn markdown() -> String {
         let (support, why) = match rule.support {
             Support::Engine => ("Engine".to_owned(), ""),
             Support::Since(api) => (format!("Engine, from API {api}; refused before"), ""),
+            Support::BuildKit => ("BuildKit; refused with the classic builder".to_owned(), ""),
             Support::Wharfie => ("Wharfie".to_owned(), ""),
             Support::Documentation => ("no effect by nature".to_owned(), ""),
             Support::Notice(why) => ("accepted, with a notice".to_owned(), why),
@@ -535,7 +547,7 @@ mod tests {
             name: "p-a-1".to_owned(),
         };
         plan.push(create, Vec::new());
-        let old = check(&project, &plan, ApiVersion(1, 41));
+        let old = check(&project, &plan, ApiVersion(1, 41), Builder::Classic);
         let paths: Vec<&str> = old.refused.iter().map(|f| f.path.as_str()).collect();
         assert_eq!(
             paths,
@@ -553,10 +565,15 @@ mod tests {
                 .collect::<Vec<_>>(),
             ["services.a.deploy.placement"]
         );
-        let new = check(&project, &plan, ApiVersion(1, 51));
+        let new = check(&project, &plan, ApiVersion(1, 51), Builder::Classic);
         assert_eq!(new.refused.len(), 2, "{new:?}");
         assert_eq!(
-            check(&project, &Plan::default(), ApiVersion(1, 41)),
+            check(
+                &project,
+                &Plan::default(),
+                ApiVersion(1, 41),
+                Builder::Classic
+            ),
             Findings::default()
         );
     }

@@ -1,4 +1,4 @@
-//! Builds images on an Engine. Skipped unless `WHARFIE_TEST_ENGINE` names one
+//! Builds images with an Engine's classic builder. Skipped unless `WHARFIE_TEST_ENGINE` names one
 //! (`unix:///var/run/docker.sock`).
 #![allow(clippy::unwrap_used)]
 
@@ -15,6 +15,7 @@ use bollard::query_parameters::{
 };
 use wharfie_compose::model::{Build, Project, Service};
 use wharfie_host::build::{BuildError, BuildRequest, build};
+use wharfie_host::{BuildFlags, Builder, Engine};
 
 /// A context directory, the image built from it and the client; all cleaned up by `end`.
 struct Lab {
@@ -75,7 +76,9 @@ impl Lab {
         wanted: Build,
         args: &[(&str, Option<&str>)],
     ) -> (Result<String, BuildError>, Vec<String>) {
-        let docker = self.docker.clone().negotiate_version().await.unwrap();
+        let host = std::env::var("WHARFIE_TEST_ENGINE").unwrap();
+        let engine = Engine::connect(Some(&host)).await.unwrap();
+        let engine = engine.with_builder(Builder::Classic);
         let project = Project {
             name: "lab".into(),
             environment: [("FROM_ENV".to_owned(), "env".to_owned())].into(),
@@ -94,12 +97,13 @@ impl Lab {
             project: &project,
             service: &service,
             image: self.image.clone(),
-            no_cache: false,
-            pull: false,
-            args: args.collect::<BTreeMap<_, _>>(),
+            flags: BuildFlags {
+                args: args.collect::<BTreeMap<_, _>>(),
+                ..BuildFlags::default()
+            },
         };
         let mut lines = Vec::new();
-        let result = build(&docker, &request, &mut |line| lines.push(line.to_owned())).await;
+        let result = build(&engine, &request, &mut |line| lines.push(line.to_owned())).await;
         (result, lines)
     }
 

@@ -120,6 +120,27 @@ impl Context {
     }
 }
 
+/// The Dockerfile and, if it has one, the ignore file of its own: names and contents.
+pub(super) fn dockerfile(
+    root: &Path,
+    dockerfile: &str,
+    inline: &str,
+) -> Result<Vec<(String, Vec<u8>)>, BuildError> {
+    if !inline.is_empty() {
+        return Ok(vec![("Dockerfile".to_owned(), inline.as_bytes().to_vec())]);
+    }
+    let (path, real) = locate(root, dockerfile)?;
+    let text = fs::read(&real).map_err(|source| BuildError::Unreadable { path: real, source })?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut files = vec![(name.clone().into_owned(), text)];
+    let mut own = path.clone().into_os_string();
+    own.push(DOCKERIGNORE);
+    if let Some(rules) = read_if_there(Path::new(&own))? {
+        files.push((format!("{name}{DOCKERIGNORE}"), rules));
+    }
+    Ok(files)
+}
+
 /// The Dockerfile as named, and its real path; "Dockerfile" may also be written "dockerfile".
 fn locate(root: &Path, dockerfile: &str) -> Result<(PathBuf, PathBuf), BuildError> {
     let name = if dockerfile.is_empty() {

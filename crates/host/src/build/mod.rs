@@ -1,5 +1,6 @@
-//! Building images with the Engine's classic builder.
+//! Building images: with the Engine's BuildKit, or with its classic builder where there is none.
 
+mod buildkit;
 mod context;
 mod ignore;
 mod options;
@@ -14,12 +15,11 @@ use bollard::errors::Error as ClientError;
 use bollard::models::BuildInfo;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use wharfie_compose::model::{Project, Service};
+use wharfie_compose::model::{Build, Project, Service};
 
+use crate::{ApiVersion, Engine};
 use context::Context;
 use pack::Packer;
-
-pub use options::unsupported;
 
 /// How long the Engine may take for its first word, which comes only once it has the whole
 /// context or has fetched the remote one.
@@ -34,13 +34,70 @@ pub struct BuildRequest<'a> {
     pub service: &'a Service,
     /// Name that the image gets.
     pub image: String,
-    /// Do not use the cache, whatever the file says.
+    /// What is asked for besides the file.
+    pub flags: BuildFlags,
+}
+
+/// How builds go about it, over what the file says.
+#[derive(Debug, Clone, Default)]
+pub struct BuildFlags {
+    /// Without the cache.
     pub no_cache: bool,
-    /// Pull base images even if they are there, whatever the file says.
+    /// Pull base images even if they are there.
     pub pull: bool,
-    /// Build arguments, over those of the file; without a value they are taken from the
-    /// project's environment.
+    /// Build arguments over the file's; without a value they are taken from the project's
+    /// environment.
     pub args: BTreeMap<String, Option<String>>,
+    /// SSH agents by id; without a path it is the user's.
+    pub ssh: BTreeMap<String, Option<String>>,
+    /// Provenance attestation, in place of the file's.
+    pub provenance: Option<String>,
+    /// SBOM attestation, in place of the file's.
+    pub sbom: Option<String>,
+    /// Memory of the steps' containers in bytes, 0 for no limit; the classic builder's only.
+    pub memory: i64,
+}
+
+/// What an Engine's builder can do, as far as that is known beforehand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Builder {
+    /// BuildKit, of an Engine with this API.
+    BuildKit(ApiVersion),
+    /// The classic builder.
+    Classic,
+}
+
+/// The builder that is used for a build: the Engine's BuildKit, unless only the classic builder can
+/// do what is asked for.
+#[must_use]
+fn choose(service_name: &str, build: &Build, flags: &BuildFlags, builder: Builder) -> Builder {
+    let classic_only = flags.memory > 0 || !refusals(service_name, build, builder).is_empty();
+    let attested = [&flags.provenance, &flags.sbom];
+    let modern = !flags.ssh.is_empty()
+        || attested
+            .into_iter()
+            .flatten()
+            .any(|v| options::attestation(v));
+    if classic_only && !modern && refusals(service_name, build, Builder::Classic).is_empty() {
+        Builder::Classic
+    } else {
+        builder
+    }
+}
+
+fn refusals(service_name: &str, build: &Build, builder: Builder) -> Vec<(String, String)> {
+    match builder {
+        Builder::BuildKit(api) => buildkit::unsupported(service_name, build, api),
+        Builder::Classic => options::unsupported(service_name, build),
+    }
+}
+
+/// What an Engine cannot do with any of its builders: for each attribute that is set and cannot be honoured its path
+/// (`services.web.build.secrets`) and the reason.
+#[must_use]
+pub fn unsupported(service_name: &str, build: &Build, builder: Builder) -> Vec<(String, String)> {
+    let chosen = choose(service_name, build, &BuildFlags::default(), builder);
+    refusals(service_name, build, chosen)
 }
 
 /// Why an image could not be built.
@@ -52,7 +109,7 @@ pub enum BuildError {
         /// The service.
         service: String,
     },
-    /// Attributes that the classic builder cannot honour.
+    /// Attributes that the builder cannot honour.
     #[error("the Engine's builder cannot do what the file asks for: {}", list(.0))]
     Unsupported(
         /// Path of each attribute, with the reason.
@@ -163,16 +220,16 @@ fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Builds; `progress` gets each line of output as it comes ("Step 1/3 : FROM …"). Returns
-/// the image's id (`sha256:…`).
+/// Builds; `progress` gets each line of output as it comes (`#2 [1/3] FROM …` from BuildKit, `Step
+/// 1/3 : FROM …` from the classic builder). Returns the image's id (`sha256:…`).
 ///
-/// Dropping the future ends the transfer of the context; the Engine then gives the build up.
+/// Dropping the future ends the build.
 ///
 /// # Errors
 ///
 /// See [`BuildError`].
 pub async fn build(
-    docker: &Docker,
+    engine: &Engine,
     request: &BuildRequest<'_>,
     progress: &mut (dyn FnMut(&str) + Send),
 ) -> Result<String, BuildError> {
@@ -182,11 +239,32 @@ pub async fn build(
             service: service.clone(),
         });
     };
-    let refused = unsupported(service, build);
+    let builder = choose(service, build, &request.flags, engine.builder());
+    let refused = refusals(service, build, builder);
     if !refused.is_empty() {
         return Err(BuildError::Unsupported(refused));
     }
+    match builder {
+        Builder::BuildKit(_) if request.flags.memory > 0 => Err(BuildError::Refused(
+            "only the classic builder limits memory, and it cannot do what the file asks for: leave --memory out".to_owned(),
+        )),
+        Builder::BuildKit(_) => buildkit::build(engine, request, build, &[], progress).await,
+        Builder::Classic => classic(&engine.docker, request, build, progress).await,
+    }
+}
 
+/// Builds with the classic builder (`POST /build`).
+async fn classic(
+    docker: &Docker,
+    request: &BuildRequest<'_>,
+    build: &Build,
+    progress: &mut (dyn FnMut(&str) + Send),
+) -> Result<String, BuildError> {
+    if !request.flags.ssh.is_empty() {
+        return Err(BuildError::Refused(
+            "the classic builder knows no SSH: leave --ssh out".to_owned(),
+        ));
+    }
     let mut options = options::options(request, build);
     let (packer, body) = if options::is_remote(&build.context) {
         options.remote = Some(build.context.clone());

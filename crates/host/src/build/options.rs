@@ -17,11 +17,9 @@ const LIMIT: usize = 40 * 1024;
 
 /// What a build cannot do with the classic builder: for each attribute that is set and cannot
 /// be honoured its path (`services.web.build.secrets`) and the reason.
-#[must_use]
-pub fn unsupported(service_name: &str, build: &Build) -> Vec<(String, String)> {
+pub(super) fn unsupported(service_name: &str, build: &Build) -> Vec<(String, String)> {
     const BUILDKIT: &str =
         "only BuildKit can do this, and images are built with the Engine's classic builder";
-    let attestation = |value: &str| !matches!(value, "" | "false" | "0");
     let remote = is_remote(&build.context);
     let ssh = build.context.starts_with("ssh://") || build.context.starts_with("git@");
     let cache = build
@@ -80,6 +78,11 @@ pub fn unsupported(service_name: &str, build: &Build) -> Vec<(String, String)> {
     .collect()
 }
 
+/// Whether an attestation is asked for.
+pub(super) fn attestation(value: &str) -> bool {
+    !matches!(value, "" | "false" | "0")
+}
+
 /// Whether a context is fetched by the Engine rather than sent to it.
 pub(super) fn is_remote(context: &str) -> bool {
     const SIGNS: [&str; 6] = [
@@ -109,14 +112,14 @@ fn cache_image(from: &str) -> Option<&str> {
 pub(super) fn options(request: &BuildRequest<'_>, build: &Build) -> BuildImageOptions {
     let mut options = BuildImageOptionsBuilder::new()
         .t(&request.image)
-        .nocache(request.no_cache || build.no_cache)
+        .nocache(request.flags.no_cache || build.no_cache)
         .rm(true)
         .forcerm(true)
         .target(&build.target);
     if !build.dockerfile.is_empty() {
         options = options.dockerfile(&build.dockerfile);
     }
-    if request.pull || build.pull {
+    if request.flags.pull || build.pull {
         options = options.pull("1");
     }
     if !build.network.is_empty() {
@@ -177,7 +180,10 @@ fn more(request: &BuildRequest<'_>, build: &Build) -> Vec<(&'static str, String)
     if !args.is_empty() {
         more.push(("buildargs", json!(args).to_string()));
     }
-    more.push(("labels", json!(labels(request, build)).to_string()));
+    more.push((
+        "labels",
+        json!(labels(request, build, Some("classic"))).to_string(),
+    ));
     let cache: Vec<&str> = build
         .cache_from
         .iter()
@@ -185,6 +191,9 @@ fn more(request: &BuildRequest<'_>, build: &Build) -> Vec<(&'static str, String)
         .collect();
     if !cache.is_empty() {
         more.push(("cachefrom", json!(cache).to_string()));
+    }
+    if request.flags.memory > 0 {
+        more.push(("memory", request.flags.memory.to_string()));
     }
     if !build.shm_size.is_zero() {
         more.push(("shmsize", build.shm_size.0.to_string()));
@@ -203,9 +212,9 @@ fn more(request: &BuildRequest<'_>, build: &Build) -> Vec<(&'static str, String)
 }
 
 /// Arguments of the file, then those of the request; what has no value anywhere is left out.
-fn args(request: &BuildRequest<'_>, build: &Build) -> BTreeMap<String, String> {
+pub(super) fn args(request: &BuildRequest<'_>, build: &Build) -> BTreeMap<String, String> {
     let mut all = build.args.clone();
-    all.extend(request.args.clone());
+    all.extend(request.flags.args.clone());
     let environment = &request.project.environment;
     let valued = all.into_iter().filter_map(|(name, value)| {
         let value = value.or_else(|| environment.get(&name).cloned())?;
@@ -215,13 +224,18 @@ fn args(request: &BuildRequest<'_>, build: &Build) -> BTreeMap<String, String> {
 }
 
 /// Labels of the file and those by which docker compose finds the images of a project.
-fn labels(request: &BuildRequest<'_>, build: &Build) -> BTreeMap<String, String> {
+pub(super) fn labels(
+    request: &BuildRequest<'_>,
+    build: &Build,
+    builder: Option<&str>,
+) -> BTreeMap<String, String> {
     let own = [
-        ("com.docker.compose.image.builder", "classic"),
         ("com.docker.compose.project", request.project.name.as_str()),
         ("com.docker.compose.service", request.service.name.as_str()),
     ];
     let mut labels = build.labels.clone();
+    let builder = builder.map(|b| ("com.docker.compose.image.builder", b));
+    let own = own.into_iter().chain(builder);
     labels.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
     labels
 }
@@ -241,6 +255,7 @@ fn encode(value: &str, into: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::build::BuildFlags;
     use wharfie_compose::model::{Bytes, ExtraHosts, Project, Service, SshKeys};
 
     fn text(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -328,9 +343,12 @@ mod tests {
             project: &project,
             service: &service,
             image: "p-web".into(),
-            no_cache: true,
-            pull: true,
-            args: [("A".to_owned(), Some("line & more".to_owned()))].into(),
+            flags: BuildFlags {
+                no_cache: true,
+                pull: true,
+                args: [("A".to_owned(), Some("line & more".to_owned()))].into(),
+                ..BuildFlags::default()
+            },
         };
         let more = more(&request, &build);
         let all = |name: &str| -> Vec<&str> {

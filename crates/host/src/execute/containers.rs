@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use bollard::models::NetworkConnectRequest;
 use bollard::query_parameters::{CreateContainerOptionsBuilder, UploadToContainerOptionsBuilder};
+use wharfie_compose::model::Service;
 use wharfie_core::labels;
 
 use super::Executor;
+use crate::memory::Kept;
 use crate::translate::{self, Wanted};
 use crate::{Engine, Error, inject};
 
@@ -89,6 +91,25 @@ impl Executor<'_> {
             socket: self.engine.socket(),
         };
         let mut request = translate::request(&wanted, name, self.engine.api);
+        let kept = self.engine.keep_files(name, &mut request).await?;
+        let made = self
+            .create_of(request, service, name, made_as, replaces)
+            .await;
+        if let (Err(_), Some(kept)) = (&made, kept) {
+            kept.discard();
+        }
+        made
+    }
+
+    /// Makes a container of a finished request.
+    async fn create_of(
+        &self,
+        mut request: translate::Request,
+        service: &Service,
+        name: &str,
+        made_as: &str,
+        replaces: Option<&str>,
+    ) -> Result<String, Error> {
         if let (Some(old), Some(labels)) = (replaces, &mut request.body.labels) {
             labels.insert(labels::REPLACE.to_owned(), old.to_owned());
         }
@@ -148,7 +169,7 @@ impl Executor<'_> {
                     .await?;
                 self.stop(old, timeout).await?;
             }
-            engine.remove(old, renew_volumes, true).await?;
+            engine.remove_only(old, renew_volumes, true).await?;
             engine.rename(&id, name).await
         };
         if let Err(error) = swap.await {
@@ -180,6 +201,35 @@ fn anonymous_volumes(
 }
 
 impl Engine {
+    /// Keeps a request's files in memory and has them mounted, if that can be done here; else they
+    /// stay to be copied in.
+    pub(crate) async fn keep_files(
+        &self,
+        name: &str,
+        request: &mut translate::Request,
+    ) -> Result<Option<Kept>, Error> {
+        if request.injected.is_empty() {
+            return Ok(None);
+        }
+        let kept = self.keep(name, &request.injected).await?;
+        let host = request.body.host_config.get_or_insert_default();
+        match &kept {
+            Some(kept) => {
+                host.mounts
+                    .get_or_insert_default()
+                    .extend(kept.mounts.clone());
+                request.injected.clear();
+            }
+            None if host.readonly_rootfs == Some(true) => {
+                return Err(Error::Local(format!(
+                    "{name} is read_only: nothing can be copied into it, and only root can keep its secrets and configs in memory and mount them"
+                )));
+            }
+            None => {}
+        }
+        Ok(kept)
+    }
+
     /// Makes a container with everything it needs before its start. If any of that fails the
     /// container is removed again. It gets the name `made_as`; `name` is what messages call it.
     pub(crate) async fn create(

@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, watch};
 use wharfie_compose::model::{Project, Service};
 use wharfie_core::{Operation, Plan, Seen};
 
+use crate::build::BuildFlags;
 use crate::translate::Other;
 use crate::{Engine, Error};
 
@@ -37,17 +38,6 @@ pub enum Event {
 pub trait Progress: Send + Sync {
     /// Something happened to the step with this index.
     fn event(&self, step: usize, event: Event);
-}
-
-/// How builds go about it.
-#[derive(Debug, Clone, Default)]
-pub struct BuildFlags {
-    /// Without the cache.
-    pub no_cache: bool,
-    /// Pull base images even if they are there.
-    pub pull: bool,
-    /// Build arguments over the file's.
-    pub args: BTreeMap<String, Option<String>>,
 }
 
 /// What an execution needs beside the plan.
@@ -113,7 +103,17 @@ impl Engine {
             failed: AtomicBool::new(false),
             progress,
         };
-        executor.run(plan).await
+        let result = executor.run(plan).await;
+        let removes = |o: &Operation| {
+            matches!(
+                o,
+                Operation::RemoveContainer { .. } | Operation::RecreateContainer { .. }
+            )
+        };
+        if plan.steps.iter().any(|s| removes(&s.operation)) {
+            self.sweep().await;
+        }
+        result
     }
 }
 
@@ -275,6 +275,12 @@ impl Executor<'_> {
                         self.renew(service, name).await?;
                         engine.start(name).await?;
                     }
+                    Err(error) if engine.has_lost_files(&error) => {
+                        note("its secrets were in memory and went with a boot; making it anew");
+                        self.renew(service, name).await?;
+                        engine.start(name).await?;
+                        engine.sweep().await;
+                    }
                     started => started?,
                 }
                 self.hooks(service, name, |s| &s.post_start, "post_start")
@@ -288,7 +294,15 @@ impl Executor<'_> {
             } => {
                 self.hooks(service, name, |s| &s.pre_stop, "pre_stop")
                     .await?;
-                engine.restart(name, *timeout).await?;
+                match engine.restart(name, *timeout).await {
+                    Err(error) if engine.has_lost_files(&error) => {
+                        note("its secrets were in memory and went with a boot; making it anew");
+                        self.renew(service, name).await?;
+                        engine.start(name).await?;
+                        engine.sweep().await;
+                    }
+                    restarted => restarted?,
+                }
                 self.hooks(service, name, |s| &s.post_start, "post_start")
                     .await
             }
@@ -329,7 +343,7 @@ impl Executor<'_> {
                         result => result?,
                     }
                 }
-                engine.remove(id, *volumes, true).await
+                engine.remove_only(id, *volumes, true).await
             }
         }
     }

@@ -16,17 +16,13 @@ impl Executor<'_> {
         image: &str,
         note: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<(), Error> {
-        let flags = &self.context.build;
         let request = crate::build::BuildRequest {
             project: self.project()?,
             service: self.known_service(service)?,
             image: image.to_owned(),
-            no_cache: flags.no_cache,
-            pull: flags.pull,
-            args: flags.args.clone(),
+            flags: self.context.build.clone(),
         };
-        let built =
-            crate::build::build(&self.engine.docker, &request, &mut |line| note(line)).await;
+        let built = crate::build::build(self.engine, &request, &mut |line| note(line)).await;
         built
             .map(drop)
             .map_err(|e| Error::Build(format!("cannot build the image of {service}: {e}")))

@@ -15,8 +15,9 @@ use bollard::models::{
 };
 use wharfie_compose::model::{Healthcheck, Project, Service};
 
-pub(crate) use mounts::{Content, Injected, is_injected};
+pub(crate) use mounts::{Content, Injected};
 pub use network::{connections, network_request, volume_request};
+pub(crate) use resources::is_cdi;
 
 use crate::ApiVersion;
 

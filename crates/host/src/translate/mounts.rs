@@ -230,7 +230,7 @@ fn bind_options(options: &BindOptions, make: bool, api: ApiVersion) -> MountBind
 }
 
 /// Whether a secret or config is copied into its containers, and not mounted.
-pub(crate) fn is_injected(object: &FileObject, reference: &FileReference) -> bool {
+fn is_injected(object: &FileObject, reference: &FileReference) -> bool {
     let owned = !reference.uid.is_empty() || !reference.gid.is_empty() || reference.mode.is_some();
     object.file.is_empty() || owned
 }

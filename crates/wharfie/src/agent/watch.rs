@@ -24,6 +24,10 @@ pub(super) async fn engine(keeper: Arc<Keeper>) {
         let host = settings.borrow_and_update().engine.clone();
         match Engine::connect(host.as_deref()).await {
             Ok(engine) => {
+                let engine = match settings.borrow().socket.parent() {
+                    Some(dir) => engine.with_runtime_dir(dir),
+                    None => engine,
+                };
                 info!(address = engine.address(), api = %engine.api(), "the Engine answers");
                 pause = PAUSES[0];
                 last_reason.clear();

@@ -3,6 +3,7 @@
 use clap::Args;
 use wharfie_core::reconcile::UpOptions;
 
+use super::providers;
 use super::shape::{self, Shape};
 use super::up::act;
 use crate::context::Context;
@@ -27,7 +28,8 @@ pub(crate) struct Create {
 impl Create {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let loaded = shape::load(context, &self.services, &self.shape)?;
+        let mut loaded = shape::load(context, &self.services, &self.shape)?;
+        providers::up(context, &mut loaded, &self.services, false).await?;
         let options = UpOptions {
             no_start: true,
             ..self.shape.up_options(&self.services)

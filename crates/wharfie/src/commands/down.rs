@@ -4,6 +4,7 @@ use clap::{Args, ValueEnum};
 use wharfie_core::Intent;
 use wharfie_core::reconcile::{self, DownOptions, RemoveImages};
 
+use super::providers;
 use crate::context::Context;
 use crate::control::Control;
 use crate::failure::{Failure, Message};
@@ -70,7 +71,8 @@ impl Down {
         };
         let plan = reconcile::down(target.project(), &seen, &options);
         plan.notices.iter().for_each(|n| warn(n));
-        if plan.is_empty() {
+        let provided = target.project().is_some_and(providers::any) && !control.dry_run();
+        if plan.is_empty() && !provided {
             warn(&format!(
                 "no resource found to remove for project {:?}",
                 target.name
@@ -89,12 +91,17 @@ impl Down {
         let mut interrupts = Interrupts::listen()?;
         let loaded = target.loaded.as_ref();
         tokio::select! {
-            done = control.act(&target.name, intent, loaded, &plan, &progress) => done,
+            done = control.act(&target.name, intent, loaded, &plan, &progress) => done?,
             () = interrupts.next() => {
                 progress.finish();
-                Err(Failure::Interrupted(Message::new("interrupted; what is left stays"))
-                    .help("the same command removes it"))
+                return Err(Failure::Interrupted(Message::new("interrupted; what is left stays"))
+                    .help("the same command removes it"));
             }
         }
+        if let Some(project) = target.project().filter(|_| provided) {
+            providers::down(project, &self.services, &progress).await?;
+            progress.finish();
+        }
+        Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 mod attached;
+mod bake;
 pub(crate) mod build;
 pub(crate) mod completion;
 pub(crate) mod config;
@@ -22,6 +23,7 @@ pub(crate) mod pause;
 mod pick;
 pub(crate) mod plan;
 pub(crate) mod port;
+mod providers;
 pub(crate) mod ps;
 pub(crate) mod pull;
 pub(crate) mod reload;

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
+use super::providers;
 use super::shape::{self, UpShape};
 use crate::context::Context;
 use crate::control::Control;
@@ -30,6 +31,11 @@ impl Plan {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
         let loaded = shape::load(context, &self.services, &self.up.shape)?;
+        if providers::any(&loaded.project) {
+            warn(
+                "providers are not run: what they tell the services that depend on them is not in this plan",
+            );
+        }
         let control = Control::connect(context).await?;
         let seen = control.observe(&loaded.project).await?;
         let mut plan = control.plan_up(&loaded, &seen, &self.up.up_options(&self.services))?;

@@ -86,8 +86,9 @@ impl Run {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
         let named = [self.service.clone()];
-        let loaded = context.load(&named)?;
+        let mut loaded = context.load(&named)?;
         context::check_services(&loaded.project, &named)?;
+        super::providers::up(context, &mut loaded, &named, self.no_deps).await?;
         let Some(service) = loaded.project.any_service(&self.service) else {
             return Err(Failure::usage(format!("no such service: {}", self.service)));
         };

@@ -3,6 +3,7 @@
 use clap::Args;
 use wharfie_core::reconcile::UpOptions;
 
+use super::providers;
 use super::shape::{self, Shape, parse_scale};
 use super::up::act;
 use crate::context::Context;
@@ -28,7 +29,8 @@ impl Scale {
             scale: self.scale.clone(),
             ..Shape::default()
         };
-        let loaded = shape::load(context, &services, &shape)?;
+        let mut loaded = shape::load(context, &services, &shape)?;
+        providers::up(context, &mut loaded, &services, self.no_deps).await?;
         let options = UpOptions {
             no_deps: self.no_deps,
             ..shape.up_options(&services)

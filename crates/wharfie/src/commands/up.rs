@@ -10,6 +10,7 @@ use wharfie_core::reconcile::UpOptions;
 use wharfie_core::wanted::Definition;
 
 use super::attached::{self, Attached};
+use super::providers;
 use super::shape::{self, Ready, UpShape};
 use crate::context::Context;
 use crate::control::{Control, Execution, Seen};
@@ -80,8 +81,9 @@ pub(crate) struct Up {
 impl Up {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let loaded = shape::load(context, &self.services, &self.up.shape)?;
+        let mut loaded = shape::load(context, &self.services, &self.up.shape)?;
         self.check(&loaded.project)?;
+        providers::up(context, &mut loaded, &self.services, self.up.no_deps).await?;
         let mut options = self.up.up_options(&self.services);
         options.wait = self.wait;
         let execution = self.up.shape.images.execution();

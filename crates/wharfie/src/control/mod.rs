@@ -84,8 +84,12 @@ impl Control {
     }
 
     async fn with(context: &Context, agent: Client, host: Option<&str>) -> Result<Self, Failure> {
+        let engine = Engine::connect(host).await?;
         Ok(Self {
-            engine: Engine::connect(host).await?,
+            engine: match agent.socket().parent() {
+                Some(dir) => engine.with_runtime_dir(dir),
+                None => engine,
+            },
             agent,
             parallel: usize::try_from(context.global.parallel).unwrap_or(0),
             dry_run: context.dry_run(),
@@ -158,7 +162,8 @@ impl Control {
 
     /// Fails if a plan makes what the Engine cannot, and tells what it does otherwise.
     pub(crate) fn check(&self, loaded: &Loaded, plan: &Plan) -> Result<(), Failure> {
-        let findings = wharfie_host::support::check(&loaded.project, plan, self.engine().api());
+        let (api, builder) = (self.engine().api(), self.engine().builder());
+        let findings = wharfie_host::support::check(&loaded.project, plan, api, builder);
         for finding in &findings.notices {
             let place = loaded
                 .locate(&finding.path)

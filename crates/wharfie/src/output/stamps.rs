@@ -40,7 +40,7 @@ impl Stamps {
             let text = match stamp(line).filter(|_| may_have_time) {
                 Some(time) => {
                     time.clone_into(&mut self.current);
-                    line.get(STAMP + 1..).unwrap_or_default()
+                    line.get(time.len() + 1..).unwrap_or_default()
                 }
                 None if !self.within_line && line.len() <= STAMP && !line.ends_with(b"\n") => {
                     self.carried = line.to_vec();
@@ -65,17 +65,29 @@ impl Stamps {
     }
 }
 
-/// The time a line begins with.
+/// The time a line begins with. Docker's has nine digits behind the second; Podman's has none, and
+/// a zone that need not be Z.
 fn stamp(line: &[u8]) -> Option<&str> {
-    const FORM: &[u8; STAMP + 1] = b"0000-00-00T00:00:00.000000000Z ";
-    let head = line.get(..=STAMP)?;
-    let fits = head.iter().zip(FORM).all(|(&b, &form)| match form {
-        b'0' => b.is_ascii_digit(),
-        form => b == form,
-    });
-    std::str::from_utf8(head.get(..STAMP)?)
-        .ok()
-        .filter(|_| fits)
+    const SECONDS: &[u8] = b"0000-00-00T00:00:00";
+    let matches = |text: &[u8], form: &[u8]| {
+        text.len() == form.len()
+            && text.iter().zip(form).all(|(&b, &form)| match form {
+                b'0' => b.is_ascii_digit(),
+                form => b == form,
+            })
+    };
+    let end = line.iter().take(STAMP + 6).position(|&b| b == b' ')?;
+    let (seconds, rest) = line.get(..end)?.split_at_checked(SECONDS.len())?;
+    let zone = match rest.strip_prefix(b".") {
+        Some(fraction) => {
+            let digits = fraction.iter().take_while(|b| b.is_ascii_digit()).count();
+            fraction.get(digits..).filter(|_| digits > 0)?
+        }
+        None => rest,
+    };
+    let known = zone == b"Z" || matches(zone, b"+00:00") || matches(zone, b"-00:00");
+    let time = std::str::from_utf8(line.get(..end)?).ok()?;
+    (known && matches(seconds, SECONDS)).then_some(time)
 }
 
 #[cfg(test)]
@@ -115,6 +127,19 @@ mod tests {
             cut(&mut stamps, &format!("{T2} \n")),
             [piece(T2, true, "\n")]
         );
+    }
+
+    #[test]
+    fn podmans_times_are_shorter() {
+        let mut stamps = Stamps::default();
+        for time in ["2026-11-21T04:56:43Z", "2026-11-21T04:56:43+01:00"] {
+            assert_eq!(
+                cut(&mut stamps, &format!("{time} one\n")),
+                [piece(time, true, "one\n")]
+            );
+        }
+        let not = "2026-11-21T04:56:43X one is no time at all\n";
+        assert_eq!(cut(&mut stamps, not)[0].2, not);
     }
 
     #[test]

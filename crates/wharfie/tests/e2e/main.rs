@@ -4,6 +4,8 @@
 
 mod applications;
 mod attached;
+mod attributes;
+mod buildkit;
 mod commands;
 mod dependencies;
 mod doctor;
@@ -13,6 +15,7 @@ mod features;
 mod flags;
 mod life_cycle;
 mod listing;
+mod podman;
 mod reference;
 mod stack;
 

@@ -64,6 +64,9 @@ fn it_is_there_after_reopening_and_nobody_else_opens_it() {
         Some(json!({"x": 1}))
     );
     assert_eq!(store.local("k").unwrap().unwrap(), b"v");
+    store.set_local("kind/a", Some(b"1")).unwrap();
+    let kinds = store.locals("kind/").unwrap();
+    assert_eq!(kinds, [("a".to_owned(), b"1".to_vec())]);
     store.set_local("k", None).unwrap();
     assert!(store.local("k").unwrap().is_none());
 }

@@ -196,6 +196,25 @@ impl Store {
         })
     }
 
+    /// Everything of this node alone whose key begins so, by the rest of the key.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn locals(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        self.with(|db| {
+            let table = db.begin_read()?.open_table(LOCAL)?;
+            let mut found = Vec::new();
+            for entry in table.range(prefix..)? {
+                let (key, value) = entry?;
+                let Some(rest) = key.value().strip_prefix(prefix) else {
+                    break;
+                };
+                found.push((rest.to_owned(), value.value().to_vec()));
+            }
+            Ok(found)
+        })
+    }
+
     /// Writes something that concerns this node alone; none removes it.
     ///
     /// # Errors

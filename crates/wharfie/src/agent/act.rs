@@ -10,10 +10,10 @@ use wharfie_cluster::Options;
 use wharfie_core::intent::Change;
 use wharfie_core::reconcile::Refusal;
 use wharfie_core::{Intent, Stack};
-use wharfie_host::{Event, ExecuteContext, Progress, Scope};
+use wharfie_host::{Engine, Event, ExecuteContext, Progress, Scope};
 
-use super::keeper::{Keeper, STACK, now, with_store};
-use super::slot::Kept;
+use super::keeper::{Keeper, STACK, UNFINISHED, now, with_store};
+use super::slot::{Kept, Slot};
 use crate::api::{Fault, FaultKind, Message, Request, Version, What};
 use crate::failure::Failure;
 
@@ -75,6 +75,10 @@ impl Keeper {
         let seen = engine.observe(scope).await.map_err(|e| one(e.into()))?;
         let decision = intent.decide(kept.stack.as_ref(), project.as_ref(), &seen);
         let decision = decision.map_err(|refusal| one(refusal.into()))?;
+        let unfinished = matches!(intent, Intent::Down { .. }).then_some(&intent);
+        self.note_unfinished(name, &mut kept, unfinished)
+            .await
+            .map_err(|failure| one(failure.into()))?;
         self.write(name, &mut kept, decision.change, intent.word())
             .await
             .map_err(|failure| one(failure.into()))?;
@@ -93,6 +97,19 @@ impl Keeper {
             cancel: Some(cancel),
         };
         let outcome = engine.execute(&context, &plan, &Teller(tell)).await;
+        let cancelled = |e: &wharfie_host::Error| {
+            e.is_engine_away()
+                || matches!(
+                    e,
+                    wharfie_host::Error::Cancelled(_) | wharfie_host::Error::Gone { .. }
+                )
+        };
+        // What failed was told; what was cut short is brought to its end.
+        if !outcome.as_ref().is_err_and(|e| e.iter().any(cancelled)) {
+            self.note_unfinished(name, &mut kept, None)
+                .await
+                .map_err(|failure| one(failure.into()))?;
+        }
         info!(
             stack = name,
             command = intent.word(),
@@ -102,6 +119,65 @@ impl Keeper {
         );
         outcome.map_err(|errors| errors.into_iter().map(Fault::from).collect::<Vec<_>>())?;
         Ok(kept.stack.as_ref().map(|_| kept.revision))
+    }
+
+    /// Makes durable what is about to be done, or that nothing is.
+    async fn note_unfinished(
+        &self,
+        name: &str,
+        kept: &mut Kept,
+        intent: Option<&Intent>,
+    ) -> Result<(), Failure> {
+        if kept.unfinished.as_ref() == intent {
+            return Ok(());
+        }
+        let key = format!("{UNFINISHED}{name}");
+        let bytes = intent.map(serde_json::to_vec).transpose();
+        let bytes =
+            bytes.map_err(|e| Failure::failed(format!("a change cannot be written down: {e}")))?;
+        with_store(&self.store, move |s| s.set_local(&key, bytes.as_deref())).await?;
+        kept.unfinished = intent.cloned();
+        Ok(())
+    }
+
+    /// Brings to its end what was begun.
+    pub(super) async fn finish(
+        &self,
+        slot: &Slot,
+        kept: &mut Kept,
+        engine: &Engine,
+        cancel: watch::Receiver<bool>,
+    ) -> Result<(), Failure> {
+        let Some(intent) = kept.unfinished.clone() else {
+            return Ok(());
+        };
+        let name = slot.name.as_str();
+        let project = intent.project();
+        let seen = engine.observe(Scope::Name(name)).await?;
+        let decision = intent.decide(kept.stack.as_ref(), project.as_ref(), &seen);
+        let decision = decision.map_err(|refusal| Failure::failed(refusal.to_string()))?;
+        self.write(name, kept, decision.change, intent.word())
+            .await?;
+        let context = ExecuteContext {
+            project: project.as_ref(),
+            seen: &seen,
+            build: Default::default(),
+            parallel: 0,
+            cancel: Some(cancel),
+        };
+        info!(
+            stack = name,
+            command = intent.word(),
+            steps = decision.plan.steps.len(),
+            "going on with what was begun"
+        );
+        let done = engine.execute(&context, &decision.plan, &Nobody).await;
+        done.map_err(|errors| Failure::all(errors.into_iter().map(Failure::from)))?;
+        self.note_unfinished(name, kept, None).await?;
+        if kept.stack.is_none() {
+            self.forget(slot, kept).await;
+        }
+        Ok(())
     }
 
     /// What is meant by a request.
@@ -199,6 +275,13 @@ impl Keeper {
         kept.stack = stack;
         Ok(())
     }
+}
+
+/// Whom nothing needs to be told.
+struct Nobody;
+
+impl Progress for Nobody {
+    fn event(&self, _: usize, _: Event) {}
 }
 
 /// Tells what happens to each step.

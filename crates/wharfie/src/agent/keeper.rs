@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 use wharfie_cluster::Store;
 use wharfie_core::heal::{self, Ledger, Millis};
-use wharfie_core::{Plan, Stack};
+use wharfie_core::{Intent, Plan, Stack};
 use wharfie_host::{Change, Engine, Event, ExecuteContext, Happened, Progress, Scope};
 
 use super::settings::Settings;
@@ -30,6 +30,9 @@ pub(super) struct Keeper {
     pub(super) engine: watch::Sender<Result<Engine, Fault>>,
     slots: Mutex<BTreeMap<String, Arc<Slot>>>,
 }
+
+/// Begin of the keys of what was begun.
+pub(super) const UNFINISHED: &str = "unfinished/";
 
 /// The time, in milliseconds since 1970.
 pub(super) fn now() -> Millis {
@@ -62,6 +65,13 @@ impl Keeper {
             store,
         });
         let rebooted = keeper.rebooted()?;
+        let mut unfinished: BTreeMap<String, Intent> = BTreeMap::new();
+        for (name, bytes) in keeper.store.locals(UNFINISHED)? {
+            match serde_json::from_slice(&bytes) {
+                Ok(intent) => drop(unfinished.insert(name, intent)),
+                Err(e) => error!(stack = name, "what was begun cannot be read: {e}"),
+            }
+        }
         for (name, object) in keeper.store.list(STACK)? {
             let value = object.value.unwrap_or_default();
             let stack: Stack = match serde_json::from_value(value) {
@@ -82,8 +92,16 @@ impl Keeper {
                 revision: object.revision,
                 ledger: saved.clone(),
                 saved,
-                trouble: None,
+                unfinished: unfinished.remove(&name),
                 resumed: rebooted,
+                ..Kept::default()
+            };
+            keeper.add(&name, kept);
+        }
+        for (name, intent) in unfinished {
+            let kept = Kept {
+                unfinished: Some(intent),
+                ..Kept::default()
             };
             keeper.add(&name, kept);
         }
@@ -198,7 +216,23 @@ impl Keeper {
         use std::sync::atomic::Ordering;
         let settings = self.settings.borrow().clone();
         let resync = Duration::from_millis(settings.resync);
-        let (Some(stack), Ok(engine)) = (kept.stack.clone(), self.engine()) else {
+        let Ok(engine) = self.engine() else {
+            return resync;
+        };
+        if kept.unfinished.is_some() {
+            return match self.finish(slot, kept, &engine, cancel).await {
+                Ok(()) => Duration::ZERO,
+                Err(failure) => {
+                    warn!(
+                        stack = slot.name,
+                        "what was begun is not done: {}",
+                        failure.text()
+                    );
+                    Duration::from_secs(2)
+                }
+            };
+        }
+        let Some(stack) = kept.stack.clone() else {
             return resync;
         };
         kept.resumed |= slot.away.swap(false, Ordering::SeqCst);

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
-use wharfie_core::Stack;
 use wharfie_core::heal::{Ledger, Millis, Signs};
+use wharfie_core::{Intent, Stack};
 
 /// What is known of a stack; whoever acts on it holds the lock.
 #[derive(Debug, Default)]
@@ -18,6 +18,8 @@ pub(super) struct Kept {
     pub(super) ledger: Ledger,
     /// The part of the ledger that is on the disk.
     pub(super) saved: Ledger,
+    /// Something that was begun and must be brought to its end, be it by the next agent: a `down`.
+    pub(super) unfinished: Option<Intent>,
     /// Why the stack as a whole cannot be healed.
     pub(super) trouble: Option<String>,
     /// Whether a look at it is the first after the Engine was away.

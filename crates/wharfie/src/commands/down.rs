@@ -94,8 +94,8 @@ impl Down {
             done = control.act(&target.name, intent, loaded, &plan, &progress) => done?,
             () = interrupts.next() => {
                 progress.finish();
-                return Err(Failure::Interrupted(Message::new("interrupted; what is left stays"))
-                    .help("the same command removes it"));
+                return Err(Failure::Interrupted(Message::new("interrupted; the agent goes on with it"))
+                    .help("`wharfie ps -a` shows what is left"));
             }
         }
         if let Some(project) = target.project().filter(|_| provided) {

@@ -7,12 +7,13 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::pick;
+use crate::api::StackInfo;
 use crate::context::Context;
 use crate::control::{Container, Control};
 use crate::failure::Failure;
 use crate::output::ports::{self, Port};
 use crate::output::table::Table;
-use crate::output::{self, Listing, format, when};
+use crate::output::{self, Listing, format, warn, when};
 
 /// Lists the containers of a project.
 #[derive(Debug, Args)]
@@ -121,7 +122,9 @@ impl Ps {
                     .map(|c| format::html_safe(&self.json(c, &target.name))),
             )
         } else {
-            output::print(&self.table(&containers))
+            output::print(&self.table(&containers))?;
+            troubles(&control, &target.name).await;
+            Ok(())
         }?)
     }
 
@@ -231,6 +234,28 @@ impl Ps {
             "State": c.state.as_str(),
             "Status": c.status,
         })
+    }
+}
+
+/// Says which tasks are being healed, and why. Without an agent nobody heals.
+async fn troubles(control: &Control, stack: &str) {
+    let path = format!("/v1/stacks/{stack}");
+    let Ok(info) = control.agent().get::<StackInfo>(&path).await else {
+        return;
+    };
+    if let Some(trouble) = &info.trouble {
+        warn(&format!("the agent cannot heal {stack}: {trouble}"));
+    }
+    let now = when::now_nanos() / 1_000_000;
+    for t in &info.troubles {
+        let next = match t.next - now {
+            wait if wait > 0 => format!("; next in {} s at the earliest", wait / 1000 + 1),
+            _ => String::new(),
+        };
+        warn(&format!(
+            "{} was not well: {} (attempts to heal it: {}{next})",
+            t.task, t.reason, t.attempts
+        ));
     }
 }
 

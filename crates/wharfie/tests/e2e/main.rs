@@ -13,11 +13,13 @@ mod engines;
 mod faults;
 mod features;
 mod flags;
+mod healing;
 mod life_cycle;
 mod listing;
 mod podman;
 mod reference;
 mod stack;
+mod survival;
 
 use std::time::Duration;
 

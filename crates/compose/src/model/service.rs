@@ -686,6 +686,8 @@ impl<'de> Deserialize<'de> for Ulimit {
                 .ok_or_else(|| D::Error::custom("a limit must be a whole number"))
         };
         match serde_json::Value::deserialize(d)? {
+            // What a single 0 is written as.
+            serde_json::Value::Object(map) if map.is_empty() => Ok(Self::Single(0)),
             serde_json::Value::Object(map) => Ok(Self::Pair {
                 soft: map.get("soft").map(number).transpose()?.unwrap_or(0),
                 hard: map.get("hard").map(number).transpose()?.unwrap_or(0),

@@ -154,15 +154,19 @@ fn scaling_keeps_the_low_numbers() {
     assert_eq!(stack.id("web-1"), ids["scaling-web-1"]);
     assert_eq!(stack.id("db-1"), ids["scaling-db-1"]);
 
-    // A gap is filled.
+    // A gap is filled, by the agent.
+    let removed = stack.id("web-2");
     stack
         .host
         .engine()
         .remove_container("scaling-web-2")
         .unwrap();
-    stack
-        .ok("up -d --scale web=3 --scale db=2")
-        .says(["Container scaling-web-2  Created"]);
+    soon(|| {
+        let ids: BTreeMap<_, _> = stack.ids().into_iter().collect();
+        ensure!(ids.len() == 5 && ids["scaling-web-2"] != removed, "{ids:?}");
+        Ok(())
+    });
+    stack.ok("up -d --scale web=3 --scale db=2");
     assert_eq!(stack.names().len(), 5);
 
     // The file's number counts again; and none is a number.

@@ -26,7 +26,7 @@ fn in_between(error: &Error) -> bool {
     let states = ["stopped", "initialized", "configured", "unknown"];
     let text = error.to_string();
     let names = |state: &&str| text.contains(&format!("unknown variant `{state}`"));
-    states.iter().any(|state| names(&state))
+    states.iter().any(names)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Who we are to registries: what `docker login` left in `config.json`, and what credential
 //! helpers know.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -79,13 +80,36 @@ fn canonical(host: &str) -> &str {
 /// # Errors
 /// `config.json` is malformed, or a credential helper it names cannot be run or fails.
 pub(crate) async fn credentials(host: &str) -> Result<Option<Login>, Error> {
+    match config_file() {
+        Some(file) => credentials_in(&file, canonical(host), None).await,
+        None => Ok(None),
+    }
+}
+
+fn config_file() -> Option<PathBuf> {
     let dir = std::env::var_os("DOCKER_CONFIG")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".docker")));
-    match dir {
-        Some(dir) => credentials_in(&dir.join("config.json"), canonical(host), None).await,
-        None => Ok(None),
+    Some(dir?.join("config.json"))
+}
+
+/// What we have for all registries that `config.json` names: the classic builder does not ask for
+/// those it needs. What a helper cannot tell is left out, since it may not be needed.
+pub(crate) async fn all() -> HashMap<String, DockerCredentials> {
+    let mut all = HashMap::new();
+    let Some(file) = config_file() else {
+        return all;
+    };
+    let text = tokio::fs::read_to_string(&file).await.unwrap_or_default();
+    let config: Value = serde_json::from_str(&text).unwrap_or_default();
+    let sections = [config.get("auths"), config.get("credHelpers")];
+    let sections = sections.into_iter().flatten().filter_map(Value::as_object);
+    for server in sections.flat_map(|section| section.keys()) {
+        if let Ok(Some(login)) = credentials_in(&file, server, None).await {
+            all.insert(server.clone(), login.header());
+        }
     }
+    all
 }
 
 /// `path`: where credential helpers are looked for, if not where all programs are.

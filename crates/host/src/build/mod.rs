@@ -281,9 +281,10 @@ async fn classic(
         (Some(packer), bollard::body_try_stream(stream))
     };
 
+    let logins = crate::registry::all().await;
     let docker = options::with_more(docker, request, build)?.with_timeout(PATIENCE);
     let mut output = Output::default();
-    let mut stream = docker.build_image(options, None, Some(body));
+    let mut stream = docker.build_image(options, Some(logins), Some(body));
     let mut failure = None;
     while let Some(item) = stream.next().await {
         match item {

@@ -241,7 +241,7 @@ services:
     assert!(stack.names().is_empty());
     stack
         .ok("build")
-        .says(["Successfully", "mine/inline:1", "building-app"]);
+        .says(["building-app  Built", "mine/inline:1", "building-app"]);
     assert!(stack.names().is_empty());
     stack.ok("up -d");
     assert_eq!(stack.sh("app", "cat /stage"), "second for me\n");

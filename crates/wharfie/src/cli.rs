@@ -127,6 +127,7 @@ pub(crate) enum Command {
     Unpause(commands::pause::Unpause),
     Wait(commands::wait::Wait),
     Top(commands::top::Top),
+    Stats(commands::stats::Stats),
     Port(commands::port::Port),
     Events(commands::events::Events),
     Version(commands::version::Version),

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-const COMMANDS: [&str; 27] = [
+const COMMANDS: [&str; 28] = [
     "",
     "up",
     "down",
@@ -28,6 +28,7 @@ const COMMANDS: [&str; 27] = [
     "unpause",
     "wait",
     "top",
+    "stats",
     "port",
     "events",
     "version",

@@ -26,6 +26,7 @@ mod run_overrides;
 pub(crate) mod scale;
 mod shape;
 pub(crate) mod start;
+pub(crate) mod stats;
 pub(crate) mod stop;
 pub(crate) mod top;
 pub(crate) mod up;
@@ -62,6 +63,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Unpause(c) => c.run(&context).await,
         Command::Wait(c) => c.run(&context).await,
         Command::Top(c) => c.run(&context).await,
+        Command::Stats(c) => c.run(&context).await,
         Command::Port(c) => c.run(&context).await,
         Command::Events(c) => c.run(&context).await,
         Command::Version(c) => c.run(),

@@ -11,6 +11,7 @@ mod faults;
 mod features;
 mod life_cycle;
 mod listing;
+mod more_commands;
 mod reference;
 mod stack;
 

@@ -4,6 +4,7 @@
 pub mod build;
 mod connect;
 mod container;
+pub mod copy;
 mod error;
 mod execute;
 mod image;

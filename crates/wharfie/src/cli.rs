@@ -128,6 +128,7 @@ pub(crate) enum Command {
     Wait(commands::wait::Wait),
     Top(commands::top::Top),
     Stats(commands::stats::Stats),
+    Cp(commands::cp::Cp),
     Port(commands::port::Port),
     Events(commands::events::Events),
     Version(commands::version::Version),

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-const COMMANDS: [&str; 28] = [
+const COMMANDS: [&str; 29] = [
     "",
     "up",
     "down",
@@ -29,6 +29,7 @@ const COMMANDS: [&str; 28] = [
     "wait",
     "top",
     "stats",
+    "cp",
     "port",
     "events",
     "version",

@@ -3,7 +3,7 @@
 mod context;
 mod ignore;
 mod options;
-mod pack;
+pub(crate) mod pack;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

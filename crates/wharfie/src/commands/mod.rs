@@ -5,6 +5,7 @@ pub(crate) mod build;
 pub(crate) mod completion;
 pub(crate) mod config;
 mod config_select;
+pub(crate) mod cp;
 pub(crate) mod create;
 pub(crate) mod down;
 pub(crate) mod events;
@@ -64,6 +65,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Wait(c) => c.run(&context).await,
         Command::Top(c) => c.run(&context).await,
         Command::Stats(c) => c.run(&context).await,
+        Command::Cp(c) => c.run(&context).await,
         Command::Port(c) => c.run(&context).await,
         Command::Events(c) => c.run(&context).await,
         Command::Version(c) => c.run(),

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-const COMMANDS: [&str; 29] = [
+const COMMANDS: [&str; 32] = [
     "",
     "up",
     "down",
@@ -30,6 +30,9 @@ const COMMANDS: [&str; 29] = [
     "top",
     "stats",
     "cp",
+    "images",
+    "volumes",
+    "inspect",
     "port",
     "events",
     "version",

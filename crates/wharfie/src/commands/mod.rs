@@ -10,6 +10,8 @@ pub(crate) mod create;
 pub(crate) mod down;
 pub(crate) mod events;
 pub(crate) mod exec;
+pub(crate) mod images;
+pub(crate) mod inspect;
 pub(crate) mod kill;
 mod lifecycle;
 pub(crate) mod logs;
@@ -32,6 +34,7 @@ pub(crate) mod stop;
 pub(crate) mod top;
 pub(crate) mod up;
 pub(crate) mod version;
+pub(crate) mod volumes;
 pub(crate) mod wait;
 
 use crate::cli::{Cli, Command};
@@ -66,6 +69,9 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Top(c) => c.run(&context).await,
         Command::Stats(c) => c.run(&context).await,
         Command::Cp(c) => c.run(&context).await,
+        Command::Images(c) => c.run(&context).await,
+        Command::Volumes(c) => c.run(&context).await,
+        Command::Inspect(c) => c.run(&context).await,
         Command::Port(c) => c.run(&context).await,
         Command::Events(c) => c.run(&context).await,
         Command::Version(c) => c.run(),

@@ -153,3 +153,75 @@ fn files_are_copied_in_and_out() {
         .says(["copy file to web:/not-there"]);
     assert_eq!(in_web("1", "/not-there"), "");
 }
+
+const STORED: &str = "
+services:
+  web: {image: busybox, init: true, command: sleep 1000, scale: 2, volumes: ['data:/data']}
+  db: {image: busybox, init: true, command: sleep 1000, volumes: ['logs:/logs', '/anonymous']}
+volumes: {data: {}, logs: {}}
+";
+
+#[test]
+fn images_volumes_and_containers_are_shown() {
+    let Some(stack) = Stack::new("shown", STORED) else {
+        return;
+    };
+    stack.ok("up -d");
+    let images = stack.ok("images");
+    assert!(
+        images.lines()[0].starts_with("CONTAINER           REPOSITORY          TAG"),
+        "{images}"
+    );
+    assert_eq!(images.lines().len(), 4, "{images}");
+    assert!(
+        images.lines()[1]
+            .starts_with("shown-db-1          busybox             latest              linux/"),
+        "{images}"
+    );
+    let json = stack.ok("images --format json web").json();
+    assert_eq!(json[1]["ContainerName"], "shown-web-2");
+    assert_eq!(json[0]["ID"], stack.inspect("web-1")["Image"]);
+    assert!(json[0]["Size"].as_u64().unwrap() > 100_000, "{json}");
+    let ids = stack.ok("images -q");
+    assert_eq!(
+        text(&json[0]["ID"]),
+        format!("sha256:{}", ids.stdout.trim())
+    );
+    stack.fails(2, "images nope").says(["nope"]);
+
+    assert_eq!(
+        stack.ok("volumes").stdout,
+        "DRIVER    VOLUME NAME\nlocal     shown_data\nlocal     shown_logs\n"
+    );
+    assert_eq!(stack.ok("volumes -q db").lines(), ["shown_logs"]);
+    let volumes = stack.ok("volumes --format json").json_lines();
+    assert_eq!(
+        (volumes.len(), &volumes[0]["Name"]),
+        (2, &"shown_data".into())
+    );
+    assert!(text(&volumes[0]["Mountpoint"]).contains("shown_data"));
+    stack.fails(2, "volumes nope").says(["nope"]);
+
+    // Word for word what the Engine says.
+    assert_eq!(
+        stack.ok("inspect shown-web-2").json()[0],
+        stack.inspect("web-2")
+    );
+    let web = stack.ok("inspect web").json();
+    let names: Vec<String> = web
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| text(&c["Name"]))
+        .collect();
+    assert_eq!(names, ["/shown-web-1", "/shown-web-2"]);
+    let id = stack.id("db-1");
+    assert_eq!(
+        stack.ok(["inspect", &id[..8], "db"]).json(),
+        serde_json::json!([stack.inspect("db-1")])
+    );
+    assert!(stack.ok("inspect -s db").json()[0]["SizeRootFs"].is_u64());
+    let missing = stack.fails(1, "inspect db nope");
+    missing.says(["nope"]);
+    assert_eq!(missing.stdout, "");
+}

@@ -60,7 +60,7 @@ fn registry(image: &str) -> &str {
 }
 
 /// What `docker login` left for a registry in `config.json`; credential helpers are not asked.
-fn credentials(image: &str) -> Option<DockerCredentials> {
+pub(crate) fn credentials(image: &str) -> Option<DockerCredentials> {
     let dir = std::env::var_os("DOCKER_CONFIG")
         .map(std::path::PathBuf::from)
         .or_else(|| {

@@ -7,6 +7,7 @@ mod cli;
 mod commands;
 mod context;
 mod control;
+mod detach;
 mod failure;
 mod follow;
 mod output;

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-const COMMANDS: [&str; 32] = [
+const COMMANDS: [&str; 36] = [
     "",
     "up",
     "down",
@@ -33,6 +33,10 @@ const COMMANDS: [&str; 32] = [
     "images",
     "volumes",
     "inspect",
+    "attach",
+    "export",
+    "commit",
+    "push",
     "port",
     "events",
     "version",

@@ -1,7 +1,9 @@
 //! The commands, one file each. Each is its options and a `run`.
 
+pub(crate) mod attach;
 mod attached;
 pub(crate) mod build;
+pub(crate) mod commit;
 pub(crate) mod completion;
 pub(crate) mod config;
 mod config_select;
@@ -10,6 +12,7 @@ pub(crate) mod create;
 pub(crate) mod down;
 pub(crate) mod events;
 pub(crate) mod exec;
+pub(crate) mod export;
 pub(crate) mod images;
 pub(crate) mod inspect;
 pub(crate) mod kill;
@@ -22,6 +25,7 @@ pub(crate) mod plan;
 pub(crate) mod port;
 pub(crate) mod ps;
 pub(crate) mod pull;
+pub(crate) mod push;
 pub(crate) mod restart;
 pub(crate) mod rm;
 pub(crate) mod run_once;
@@ -72,6 +76,10 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Images(c) => c.run(&context).await,
         Command::Volumes(c) => c.run(&context).await,
         Command::Inspect(c) => c.run(&context).await,
+        Command::Attach(c) => c.run(&context).await,
+        Command::Export(c) => c.run(&context).await,
+        Command::Commit(c) => c.run(&context).await,
+        Command::Push(c) => c.run(&context).await,
         Command::Port(c) => c.run(&context).await,
         Command::Events(c) => c.run(&context).await,
         Command::Version(c) => c.run(),

@@ -13,6 +13,7 @@ mod life_cycle;
 mod listing;
 mod more_commands;
 mod reference;
+mod registry;
 mod stack;
 
 use std::time::Duration;

@@ -225,3 +225,227 @@ fn images_volumes_and_containers_are_shown() {
     missing.says(["nope"]);
     assert_eq!(missing.stdout, "");
 }
+
+#[test]
+fn a_container_is_attached_to() {
+    let compose = "
+services:
+  echo:
+    image: busybox
+    init: true
+    stdin_open: true
+    command: [sh, -c, 'while read line; do echo got $$line; [ \"$$line\" = end ] && exit 7; done; sleep 1000']
+  loop:
+    image: busybox
+    command: [sh, -c, 'trap \"echo trapped; exit 5\" INT; while :; do echo tick; sleep 0.2; done']
+    scale: 2
+";
+    let Some(stack) = Stack::new("attaching", compose) else {
+        return;
+    };
+    stack.fails(1, "attach echo").says(["not running"]);
+    stack.ok("up -d");
+    // Input goes in, and the exit code comes out.
+    let script = format!(
+        "(echo one; echo end) | {} attach echo",
+        crate::stack::wharfie()
+    );
+    let said = stack.program("sh", ["-c", &script]);
+    said.has_code(7).says(["got one\ngot end\n"]);
+
+    // Without signals only the view ends; with them the container gets them.
+    let mut watch = stack.start("attach --no-stdin --sig-proxy=false loop");
+    watch.says("tick");
+    watch.interrupt();
+    watch.end().has_code(130);
+    assert_eq!(stack.inspect("loop-1")["State"]["Running"], true);
+    let mut hold = stack.start("attach --index 2 loop");
+    hold.says("tick");
+    hold.interrupt();
+    let hold = hold.end();
+    hold.has_code(5).says(["trapped"]);
+    assert_eq!(stack.inspect("loop-2")["State"]["ExitCode"], 5);
+    assert_eq!(stack.inspect("loop-1")["State"]["Running"], true);
+
+    stack.ok("pause loop");
+    stack.fails(1, "attach loop").says(["paused", "unpause"]);
+    stack.ok("unpause loop");
+    stack.fails(1, "attach --index 3 loop").says(["3"]);
+    stack.fails(2, "attach nope").says(["nope"]);
+    stack
+        .fails(2, "attach --detach-keys nonsense loop")
+        .says(["ctrl-p"]);
+}
+
+#[test]
+fn containers_become_archives_and_images() {
+    let Some(stack) = Stack::new("exporting", TWO) else {
+        return;
+    };
+    stack.ok("up -d");
+    stack.sh("web", "echo mine >/marker");
+    stack.ok("export -o web.tar web");
+    let list = stack.program("tar", ["-tf", "web.tar"]);
+    list.has_code(0).says(["marker", "bin/busybox"]);
+    let script = format!("{} export --index 2 web | tar t", crate::stack::wharfie());
+    let second = stack.program("sh", ["-c", &script]);
+    second
+        .has_code(0)
+        .says(["bin/busybox"])
+        .never_says("marker");
+    let left = std::fs::read_dir(stack.path("")).unwrap().count();
+    assert_eq!(left, 2, "the files and the archive");
+    stack
+        .fails(1, "export -o no/such/web.tar web")
+        .says(["no/such"]);
+    stack.fails(1, "export -o . web").says(["directory"]);
+    stack.fails(1, "export --index 3 web").says(["3"]);
+    stack.fails(2, "export nope").says(["nope"]);
+
+    let made = stack.ok([
+        "commit",
+        "-m",
+        "why",
+        "-a",
+        "who",
+        "-c",
+        "CMD [\"cat\", \"/marker\"]",
+        "-c",
+        "ENV A=b",
+        "web",
+        "exporting/web:1",
+    ]);
+    made.says(["exporting-web-1", "Committed as sha256:"]);
+    let image = || {
+        stack
+            .host
+            .engine()
+            .api("GET", "/images/exporting/web:1/json", None)
+    };
+    let seen = image().unwrap();
+    assert_eq!(
+        (&seen["Comment"], &seen["Author"]),
+        (&"why".into(), &"who".into())
+    );
+    assert_eq!(seen["Config"]["Cmd"], serde_json::json!(["cat", "/marker"]));
+    assert!(
+        seen["Config"]["Env"]
+            .as_array()
+            .unwrap()
+            .contains(&"A=b".into())
+    );
+    stack.write(
+        "committed.yaml",
+        "services: {a: {image: 'exporting/web:1', pull_policy: never}}",
+    );
+    let ran = stack.ok("-f committed.yaml run --rm -T a");
+    assert_eq!(ran.stdout, "mine\n");
+    // The container's own command is kept, unless another one is named.
+    stack.ok("commit --pause=false --index 2 web exporting/web:2");
+    let second = stack
+        .host
+        .engine()
+        .api("GET", "/images/exporting/web:2/json", None)
+        .unwrap();
+    assert_eq!(
+        second["Config"]["Cmd"],
+        serde_json::json!(["sleep", "1000"])
+    );
+    stack
+        .fails(1, "commit -c NONSENSE web x:1")
+        .says(["nonsense"]);
+    stack.fails(1, "commit web UPPER").says(["UPPER"]);
+    stack.fails(2, "commit nope").says(["nope"]);
+    for tag in ["1", "2"] {
+        let target = format!("/images/exporting/web:{tag}?force=1");
+        stack.host.engine().api("DELETE", &target, None).unwrap();
+    }
+}
+
+#[test]
+fn images_are_pushed() {
+    let Some(host) = crate::engines::shared(wharfie_lab::EngineKind::Debian) else {
+        return;
+    };
+    let registry = crate::registry::Registry::start(host.machine());
+    let at = &registry.address;
+    let compose = format!(
+        "
+services:
+  app:
+    image: {at}/pushing/app:1
+    build: {{context: ., dockerfile_inline: FROM busybox, tags: ['{at}/pushing/app:extra']}}
+    depends_on: [base, plain]
+  base:
+    image: {at}/pushing/base
+    build: {{context: ., dockerfile_inline: FROM busybox}}
+  plain: {{image: busybox}}
+"
+    );
+    let mut stack = Stack::on(host, "pushing", &compose);
+    // What `docker login` leaves: "me:secret".
+    let login = format!("{{\"auths\": {{\"{at}\": {{\"auth\": \"bWU6c2VjcmV0\"}}}}}}");
+    stack.write("docker/config.json", &login);
+    let config = stack.path("docker").display().to_string();
+    stack.env("DOCKER_CONFIG", &config);
+    stack.ok("build");
+    let pushed = |paths: &[&str]| {
+        let mut seen: Vec<String> = registry.seen().into_iter().map(|s| s.manifest).collect();
+        seen.sort();
+        seen.dedup();
+        let paths: Vec<String> = paths.iter().map(|p| format!("/v2/pushing/{p}")).collect();
+        assert_eq!(seen, paths);
+    };
+    stack.ok("push --dry-run").says(["pushing/app:1"]);
+    pushed(&[]);
+    stack.ok("push app").says(["pushing/app:1", "Pushed"]);
+    pushed(&["app/manifests/1", "app/manifests/extra"]);
+    assert!(
+        registry
+            .seen()
+            .iter()
+            .all(|s| s.authorization == "Basic bWU6c2VjcmV0")
+    );
+    stack
+        .ok("push --include-deps app")
+        .says(["plain", "Skipped"]);
+    pushed(&[
+        "app/manifests/1",
+        "app/manifests/extra",
+        "base/manifests/latest",
+    ]);
+    let quiet = stack.ok("push -q base");
+    assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""));
+    stack.fails(2, "push nope").says(["nope"]);
+
+    // Nothing listens there.
+    let away = compose.replace(&format!("{at}/pushing/base"), "127.0.0.1:9/pushing/base");
+    stack.write("compose.yaml", &away);
+    stack.ok("build base");
+    stack
+        .fails(1, "push base")
+        .says(["cannot push 127.0.0.1:9/pushing/base"]);
+    stack.ok("push --ignore-push-failures").says([
+        "warning",
+        "cannot push 127.0.0.1:9/pushing/base",
+        "Pushed",
+    ]);
+}
+
+#[test]
+fn ps_tells_sizes() {
+    let Some(stack) = Stack::new(
+        "sized",
+        "services: {a: {image: busybox, init: true, command: sleep 1000}}",
+    ) else {
+        return;
+    };
+    stack.ok("up -d");
+    stack.sh("a", "head -c 2000000 /dev/zero >/big");
+    let table = stack.ok("ps --size");
+    assert!(table.lines()[0].ends_with("SIZE"), "{table}");
+    table.says(["2MB (virtual "]);
+    stack.ok("ps").never_says("SIZE");
+    let size = text(&stack.ok("ps -s --format json").json_lines()[0]["Size"]);
+    assert!(size.starts_with("2MB (virtual "), "{size}");
+}

@@ -1,9 +1,14 @@
 //! Images to registries, and images from containers.
 
+use std::collections::HashMap;
+
 use bollard::models::ContainerConfig;
-use bollard::query_parameters::{CommitContainerOptionsBuilder, PushImageOptionsBuilder};
+use bollard::query_parameters::{
+    CommitContainerOptionsBuilder, PruneImagesOptionsBuilder, PushImageOptionsBuilder,
+};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
+use wharfie_core::labels;
 
 use crate::image::credentials;
 use crate::{Engine, Error};
@@ -103,6 +108,27 @@ impl Engine {
             .await;
         let made = made.map_err(|e| Error::from_engine(context, e))?;
         Ok(made.id)
+    }
+
+    /// Removes the images of a project that builds have left without a name
+    /// (`POST /images/prune`).
+    ///
+    /// # Errors
+    /// The Engine cannot be reached or refuses.
+    pub async fn prune_images(&self, project: &str) -> Result<(), Error> {
+        let filters = HashMap::from([
+            ("dangling".to_owned(), vec!["true".to_owned()]),
+            (
+                "label".to_owned(),
+                vec![format!("{}={project}", labels::PROJECT)],
+            ),
+        ]);
+        let options = PruneImagesOptionsBuilder::default()
+            .filters(&filters)
+            .build();
+        let pruned = self.patient(600).prune_images(Some(options)).await;
+        pruned.map_err(|e| Error::from_engine("cannot remove old images", e))?;
+        Ok(())
     }
 
     /// All files of a container as an archive (`GET /containers/{id}/export`).

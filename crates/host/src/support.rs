@@ -117,7 +117,7 @@ static RULES: &[Rule] = &[
     rule("services.*.deploy.restart_policy.window", Notice("the Engine has its own window"), ""),
     rule("services.*.deploy.rollback_config", Notice("rollouts come with the agent"), ""),
     rule("services.*.deploy.update_config", Notice("rollouts come with the agent"), ""),
-    rule("services.*.develop", Notice("it is used by `watch`, which comes with the agent"), ""),
+    rule("services.*.develop", Wharfie, "by `watch` and `up --watch`"),
     rule("services.*.device_cgroup_rules", Engine, ""),
     rule("services.*.devices", Engine, "CDI names too, where the Engine knows them"),
     rule("services.*.dns", Engine, ""),

@@ -136,6 +136,7 @@ pub(crate) enum Command {
     Export(commands::export::Export),
     Commit(commands::commit::Commit),
     Push(commands::push::Push),
+    Watch(commands::watch::Watch),
     Port(commands::port::Port),
     Events(commands::events::Events),
     Version(commands::version::Version),

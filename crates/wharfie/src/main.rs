@@ -3,6 +3,7 @@
 //! [`main`] parses, [`commands::run`] does, and the outcome becomes an exit code. Commands
 //! reach containers through [`control`] alone.
 
+mod changes;
 mod cli;
 mod commands;
 mod context;

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-const COMMANDS: [&str; 36] = [
+const COMMANDS: [&str; 37] = [
     "",
     "up",
     "down",
@@ -37,6 +37,7 @@ const COMMANDS: [&str; 36] = [
     "export",
     "commit",
     "push",
+    "watch",
     "port",
     "events",
     "version",

@@ -1,7 +1,7 @@
 //! Building images with the Engine's classic builder.
 
 mod context;
-mod ignore;
+pub mod ignore;
 mod options;
 pub(crate) mod pack;
 

@@ -40,6 +40,8 @@ pub(crate) mod up;
 pub(crate) mod version;
 pub(crate) mod volumes;
 pub(crate) mod wait;
+pub(crate) mod watch;
+mod watch_rules;
 
 use crate::cli::{Cli, Command};
 use crate::context::Context;
@@ -80,6 +82,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Export(c) => c.run(&context).await,
         Command::Commit(c) => c.run(&context).await,
         Command::Push(c) => c.run(&context).await,
+        Command::Watch(c) => c.run(&context).await,
         Command::Port(c) => c.run(&context).await,
         Command::Events(c) => c.run(&context).await,
         Command::Version(c) => c.run(),

@@ -449,3 +449,168 @@ fn ps_tells_sizes() {
     let size = text(&stack.ok("ps -s --format json").json_lines()[0]["Size"]);
     assert!(size.starts_with("2MB (virtual "), "{size}");
 }
+
+const WATCHED: &str = "
+services:
+  app:
+    build: {context: app}
+    init: true
+    develop:
+      watch:
+        - {path: app/Dockerfile, action: rebuild}
+        - {path: app/site, action: sync, target: /srv/site, initial_sync: true, ignore: [drafts]}
+  daemon:
+    image: busybox
+    init: true
+    command: sleep 1000
+    scale: 2
+    develop:
+      watch:
+        - {path: daemon.conf, action: sync+restart, target: /etc/daemon.conf}
+        - path: scripts
+          action: sync+exec
+          target: /scripts
+          include: ['*.sh']
+          exec: {command: [sh, -c, 'echo run >>/ran; echo the hook speaks']}
+        - {path: flag, action: restart}
+";
+
+/// The stack of the rules above, with its files.
+fn watched(name: &str) -> Option<Stack> {
+    let stack = Stack::new(name, WATCHED)?;
+    stack.write(
+        "app/Dockerfile",
+        "FROM busybox\nRUN echo one >/version\nCMD [\"sleep\", \"1000\"]\n",
+    );
+    stack.write("app/.dockerignore", "site/secret\n");
+    stack.write("app/site/index", "first\n");
+    stack.write("app/site/drafts/idea", "no\n");
+    stack.write("app/site/secret", "no\n");
+    stack.write("daemon.conf", "a=1\n");
+    stack.write("scripts/README", "x\n");
+    stack.write("flag", "");
+    Some(stack)
+}
+
+#[test]
+fn changes_are_brought_into_containers() {
+    let Some(stack) = watched("watched") else {
+        return;
+    };
+    let has = |service: &str, path: &str, content: &str| {
+        soon(|| {
+            let seen = stack.run(["exec", "-T", service, "cat", path]).stdout;
+            ensure!(seen == content, "{path}: {seen:?}");
+            Ok(())
+        });
+    };
+    let lacks = |service: &str, path: &str| {
+        !stack
+            .run(["exec", "-T", service, "test", "-e", path])
+            .status
+            .success()
+    };
+    let mut watch = stack.start("watch");
+    watch.says("Watch enabled");
+    // What was there is copied, where it was asked for.
+    assert_eq!(stack.sh("app", "cat /srv/site/index"), "first\n");
+    assert!(lacks("app", "/srv/site/drafts") && lacks("app", "/srv/site/secret"));
+
+    stack.write("app/site/index", "second\n");
+    stack.write("app/site/new/deep/page", "page\n");
+    stack.write("app/site/drafts/other", "no\n");
+    stack.write("app/site/.page.swp", "no\n");
+    has("app", "/srv/site/index", "second\n");
+    has("app", "/srv/site/new/deep/page", "page\n");
+    assert!(lacks("app", "/srv/site/drafts") && lacks("app", "/srv/site/.page.swp"));
+    std::fs::remove_dir_all(stack.path("app/site/new")).unwrap();
+    soon(|| {
+        ensure!(lacks("app", "/srv/site/new"), "it stays");
+        Ok(())
+    });
+
+    let started = |short: &str| text(&stack.inspect(short)["State"]["StartedAt"]);
+    let before = [started("daemon-1"), started("daemon-2"), started("app-1")];
+    stack.write("daemon.conf", "a=2\n");
+    watch.says("\"daemon\" restarted");
+    let after = [started("daemon-1"), started("daemon-2"), started("app-1")];
+    assert!(before[0] != after[0] && before[1] != after[1] && before[2] == after[2]);
+    assert_eq!(stack.sh("daemon", "cat /etc/daemon.conf"), "a=2\n");
+
+    stack.write("scripts/notes.txt", "no\n");
+    stack.write("scripts/job.sh", "yes\n");
+    watch.says("the hook speaks");
+    has("daemon", "/scripts/job.sh", "yes\n");
+    has("daemon", "/ran", "run\n");
+    assert!(lacks("daemon", "/scripts/notes.txt"));
+
+    // A build that fails ends nothing; the next one mends it.
+    let app = stack.id("app-1");
+    stack.write("app/Dockerfile", "FROM busybox\nRUN exit 3\n");
+    watch.says("Rebuilding service(s) \"app\"");
+    watch.says("error:");
+    assert_eq!(stack.id("app-1"), app);
+    stack.write(
+        "app/Dockerfile",
+        "FROM busybox\nRUN echo two >/version\nCMD [\"sleep\", \"1000\"]\n",
+    );
+    watch.says("successfully built");
+    assert_ne!(stack.id("app-1"), app);
+    has("app", "/version", "two\n");
+
+    watch.interrupt();
+    watch.end().has_code(130);
+    assert_eq!(stack.inspect("app-1")["State"]["Running"], true);
+    stack
+        .ok("watch --dry-run --no-up")
+        .says(["app/site", "Sync"]);
+}
+
+#[test]
+fn up_watches_too() {
+    let Some(stack) = watched("upwatched") else {
+        return;
+    };
+    let mut up = stack.start("up --watch -t 0");
+    up.says("Watch enabled");
+    stack.write("flag", "x");
+    up.says("\"daemon\" restarted");
+    stack.write("app/site/index", "third\n");
+    soon(|| {
+        let seen = stack.run("exec -T app cat /srv/site/index").stdout;
+        ensure!(seen == "third\n", "{seen:?}");
+        Ok(())
+    });
+    assert!(up.is_running());
+    up.interrupt();
+    up.end().has_code(130);
+    assert_eq!(stack.inspect("app-1")["State"]["Running"], false);
+    stack.fails(2, "up --watch -d");
+    stack.fails(2, "up --watch --no-build").says(["--no-build"]);
+}
+
+#[test]
+fn rules_that_cannot_be_followed_are_refused() {
+    let Some(stack) = Stack::new("unwatched", "services: {a: {image: busybox}}") else {
+        return;
+    };
+    stack
+        .fails(1, "watch")
+        .says(["nothing is to be watched", "develop.watch"]);
+    let with = |rule: &str| {
+        let compose = format!(
+            "services:\n  a:\n    image: busybox\n    develop:\n      watch:\n        - {rule}\n"
+        );
+        stack.write("compose.yaml", &compose);
+    };
+    with("{path: nowhere, action: restart}");
+    stack.fails(1, "watch").says(["compose.yaml:6", "nowhere"]);
+    with("{path: ., action: rebuild}");
+    stack.fails(1, "watch").says(["rebuild needs a `build`"]);
+    with("{path: ., action: sync+exec, target: /x}");
+    stack.fails(1, "watch").says(["sync+exec needs a command"]);
+    with("{path: ., action: sync, target: /x, ignore: ['[a']}");
+    stack.fails(1, "watch").says(["[a"]);
+    stack.fails(2, "watch nope").says(["nope"]);
+    assert!(stack.names().is_empty());
+}

@@ -4,6 +4,8 @@
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DetachKeys {
     sequence: Vec<u8>,
+    /// As it was written.
+    text: String,
     /// How many of them were typed; they are held back until it is clear what they mean.
     typed: usize,
 }
@@ -13,6 +15,7 @@ impl Default for DetachKeys {
     fn default() -> Self {
         Self {
             sequence: vec![16, 17],
+            text: "ctrl-p,ctrl-q".to_owned(),
             typed: 0,
         }
     }
@@ -22,7 +25,11 @@ impl Default for DetachKeys {
 pub(crate) fn parse(text: &str) -> Result<DetachKeys, String> {
     let sequence: Option<Vec<u8>> = text.split(',').map(key).collect();
     match sequence {
-        Some(sequence) => Ok(DetachKeys { sequence, typed: 0 }),
+        Some(sequence) => Ok(DetachKeys {
+            sequence,
+            text: text.to_owned(),
+            typed: 0,
+        }),
         None => Err("write keys like ctrl-p,ctrl-q or ctrl-x,x".to_owned()),
     }
 }
@@ -42,6 +49,11 @@ fn key(text: &str) -> Option<u8> {
 }
 
 impl DetachKeys {
+    /// The sequence as it was written.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// What of the typed bytes goes on, and whether the sequence is complete: the rest of what
     /// was typed is then dropped.
     pub(crate) fn pass(&mut self, bytes: &[u8]) -> (Vec<u8>, bool) {

@@ -66,7 +66,11 @@ impl Attach {
         let input = has(config.open_stdin) && !self.no_stdin;
         // Before its output ends: a container that is restarted would be waited for again.
         let mut ended = Box::pin(control.wait(&container.id));
-        let session = control.attach(&container.id, input).await?;
+        let keys = self.detach_keys.as_ref().map(DetachKeys::text);
+        let session = control
+            .engine()
+            .attach_until(&container.id, input, keys)
+            .await?;
         let manner = Manner {
             tty,
             input,

@@ -15,6 +15,7 @@ mod more_commands;
 mod reference;
 mod registry;
 mod stack;
+mod terminal;
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! Images from registries.
 
-use bollard::query_parameters::{CreateImageOptionsBuilder, PushImageOptionsBuilder};
+use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures_util::StreamExt;
 
 use crate::registry::{self, Login};
@@ -44,44 +44,6 @@ impl Engine {
             if let Some(status) = info.status {
                 let id = info.id.map(|id| format!("{id}: ")).unwrap_or_default();
                 progress(&format!("{id}{status}"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Pushes an image to its registry (`POST /images/{name}/push`); `progress` gets each change
-    /// of state.
-    ///
-    /// # Errors
-    /// There is no such image; the registry cannot be reached, or refuses.
-    pub async fn push(
-        &self,
-        image: &str,
-        progress: &mut (dyn FnMut(&str) + Send),
-    ) -> Result<(), Error> {
-        let last = image.rsplit('/').next().unwrap_or(image);
-        let (name, tag) = match last.rsplit_once(':') {
-            Some((_, tag)) => (&image[..image.len() - tag.len() - 1], tag),
-            None => (image, "latest"),
-        };
-        let options = PushImageOptionsBuilder::default().tag(tag).build();
-        let login = registry::credentials(registry::of_image(image)).await?;
-        let login = login.map(Login::header);
-        let mut stream = self.docker.push_image(name, Some(options), login);
-        let mut last = None;
-        while let Some(info) = stream.next().await {
-            let info = info.map_err(|e| Error::from_engine(format!("cannot push {image}"), e))?;
-            if let Some(message) = info.error_detail.and_then(|e| e.message) {
-                return Err(Error::Refused {
-                    context: format!("cannot push {image}"),
-                    message,
-                    status: 500,
-                });
-            }
-            // A line for each new state, not for each percent.
-            if info.status.is_some() && info.status != last {
-                last = info.status;
-                progress(last.as_deref().unwrap_or_default());
             }
         }
         Ok(())

@@ -210,12 +210,29 @@ impl Engine {
     /// # Errors
     /// The Engine refuses.
     pub async fn attach(&self, container: &str, stdin: bool) -> Result<Session, Error> {
-        let options = AttachContainerOptionsBuilder::default()
+        self.attach_until(container, stdin, None).await
+    }
+
+    /// The same with other keys than Ctrl-P Ctrl-Q that end it: on a terminal the Engine looks for
+    /// them in the input, and hears nothing more after them.
+    ///
+    /// # Errors
+    /// The Engine refuses.
+    pub async fn attach_until(
+        &self,
+        container: &str,
+        stdin: bool,
+        keys: Option<&str>,
+    ) -> Result<Session, Error> {
+        let mut options = AttachContainerOptionsBuilder::default()
             .stream(true)
             .stdin(stdin)
             .stdout(true)
-            .stderr(true)
-            .build();
+            .stderr(true);
+        if let Some(keys) = keys {
+            options = options.detach_keys(keys);
+        }
+        let options = options.build();
         let attached = self.docker.attach_container(container, Some(options)).await;
         let attached =
             attached.map_err(|e| Error::from_engine(format!("cannot attach to {container}"), e))?;

@@ -126,7 +126,7 @@ static RULES: &[Rule] = &[
     rule("services.*.deploy.restart_policy.window", Notice("the Engine has its own window"), ""),
     rule("services.*.deploy.rollback_config", Notice("rollouts come with the agent"), ""),
     rule("services.*.deploy.update_config", Notice("rollouts come with the agent"), ""),
-    rule("services.*.develop", Notice("it is used by `watch`, which comes with the agent"), ""),
+    rule("services.*.develop", Wharfie, "by `watch` and `up --watch`"),
     rule("services.*.device_cgroup_rules", Engine, ""),
     rule("services.*.devices", Engine, "CDI names from API 1.44"),
     rule("services.*.dns", Engine, ""),

@@ -5,10 +5,12 @@
 
 mod agent;
 mod api;
+mod changes;
 mod cli;
 mod commands;
 mod context;
 mod control;
+mod detach;
 mod failure;
 mod follow;
 mod install;

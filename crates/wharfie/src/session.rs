@@ -8,6 +8,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
 use crate::control::{Control, Output, Session};
+use crate::detach::DetachKeys;
 use crate::failure::Failure;
 use crate::signals::Interrupts;
 use crate::terminal::{self, RawMode, Resizes};
@@ -28,12 +29,47 @@ pub(crate) fn on_terminal() -> bool {
     terminal::is_terminal(rustix::stdio::stdin()) && terminal::is_terminal(rustix::stdio::stdout())
 }
 
+/// How a conversation may end before the command's output does.
+#[derive(Debug)]
+pub(crate) struct Leaving {
+    /// With these keys.
+    pub(crate) keys: Option<DetachKeys>,
+    /// The end of our input is the end of its. Else it goes on: others may talk to it later, and
+    /// the Engine would take an end of input for the wish to hear no more.
+    pub(crate) with_input: bool,
+}
+
+/// How a conversation ended.
+pub(crate) enum End {
+    /// The output is over.
+    Over(Box<Session>),
+    /// The user left, and the command goes on.
+    Detached,
+}
+
 /// Holds a conversation until the command's output ends; its exit code.
 pub(crate) async fn converse(
     control: &Control,
-    mut session: Session,
+    session: Session,
     manner: Manner<'_>,
 ) -> Result<i64, Failure> {
+    let leaving = Leaving {
+        keys: None,
+        with_input: true,
+    };
+    match talk(control, session, manner, leaving).await? {
+        End::Over(session) => Ok(session.exit_code().await?),
+        End::Detached => Ok(0),
+    }
+}
+
+/// Holds a conversation until the command's output ends or the user leaves.
+pub(crate) async fn talk(
+    control: &Control,
+    mut session: Session,
+    manner: Manner<'_>,
+    mut leaving: Leaving,
+) -> Result<End, Failure> {
     let mut interrupts = Interrupts::listen()?;
     let mut resizes = Resizes::listen()?;
     let resizer = session.resizer();
@@ -47,11 +83,19 @@ pub(crate) async fn converse(
     let write = async {
         if let Some(keys) = &mut keys {
             while let Some(bytes) = keys.recv().await {
+                let (bytes, left) = match &mut leaving.keys {
+                    Some(keys) => keys.pass(&bytes),
+                    None => (bytes, false),
+                };
                 input.write_all(&bytes).await?;
                 input.flush().await?;
+                if left {
+                    return Ok(());
+                }
             }
-            // The end of our input is the end of its.
-            input.shutdown().await?;
+            if leaving.with_input {
+                input.shutdown().await?;
+            }
         }
         std::future::pending::<std::io::Result<()>>().await
     };
@@ -84,9 +128,12 @@ pub(crate) async fn converse(
         let mut writable = true;
         loop {
             tokio::select! {
-                done = &mut read => break done,
-                // It reads no more; what it says is still of interest.
-                _ = &mut write, if writable => writable = false,
+                done = &mut read => break done.map(|()| false),
+                left = &mut write, if writable => match left {
+                    Ok(()) => break Ok(true),
+                    // It reads no more; what it says is still of interest.
+                    Err(_) => writable = false,
+                },
                 () = &mut resize => {}
                 signal = interrupts.which() => match manner.signals_to {
                     // If it has ended just now, so has its output.
@@ -97,8 +144,11 @@ pub(crate) async fn converse(
         }
     };
     drop(raw);
-    outcome?;
-    Ok(session.exit_code().await?)
+    Ok(if outcome? {
+        End::Detached
+    } else {
+        End::Over(Box::new(session))
+    })
 }
 
 fn show(piece: &Output) -> std::io::Result<()> {

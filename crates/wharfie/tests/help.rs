@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-const COMMANDS: [&str; 33] = [
+const COMMANDS: [&str; 43] = [
     "",
     "up",
     "down",
@@ -28,6 +28,16 @@ const COMMANDS: [&str; 33] = [
     "unpause",
     "wait",
     "top",
+    "stats",
+    "cp",
+    "images",
+    "volumes",
+    "inspect",
+    "attach",
+    "export",
+    "commit",
+    "push",
+    "watch",
     "port",
     "events",
     "history",

@@ -6,18 +6,18 @@
 
 /// Why a pattern was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct BadPattern {
+pub struct BadPattern {
     /// Line in the file, from 1.
-    pub(super) line: usize,
+    pub line: usize,
     /// The line as written.
-    pub(super) text: String,
+    pub text: String,
     /// What is wrong with it.
-    pub(super) reason: &'static str,
+    pub reason: &'static str,
 }
 
 /// The patterns of one ignore file.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Ignore {
+pub struct Ignore {
     rules: Vec<Rule>,
 }
 
@@ -48,7 +48,10 @@ enum Token {
 
 impl Ignore {
     /// Reads the text of an ignore file.
-    pub(super) fn parse(text: &str) -> Result<Self, BadPattern> {
+    ///
+    /// # Errors
+    /// A line is no pattern.
+    pub fn parse(text: &str) -> Result<Self, BadPattern> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut rules = Vec::new();
         for (index, written) in text.lines().enumerate() {
@@ -93,7 +96,8 @@ impl Ignore {
     }
 
     /// Whether `path` (slashes, relative to the context) is ignored.
-    pub(super) fn ignores(&self, path: &str) -> bool {
+    #[must_use]
+    pub fn ignores(&self, path: &str) -> bool {
         let ends = path
             .match_indices('/')
             .map(|(at, _)| at)

@@ -2,9 +2,9 @@
 
 mod buildkit;
 mod context;
-mod ignore;
+pub mod ignore;
 mod options;
-mod pack;
+pub(crate) mod pack;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

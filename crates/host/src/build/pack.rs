@@ -129,10 +129,10 @@ impl<W: Write> Packing<'_, W> {
         for parent in std::mem::take(&mut self.waiting) {
             let path = self.context.root.join(&parent);
             fs::symlink_metadata(&path)
-                .and_then(|meta| append(&mut self.archive, &path, &parent, &meta))
+                .and_then(|meta| append(&mut self.archive, &path, &parent, &meta, ROOT))
                 .map_err(|e| interrupted(&path, e))?;
         }
-        append(&mut self.archive, &path, at, &meta).map_err(|e| interrupted(&path, e))?;
+        append(&mut self.archive, &path, at, &meta, ROOT).map_err(|e| interrupted(&path, e))?;
         if meta.is_dir() {
             self.directory(at, name, &hits)
         } else {
@@ -140,6 +140,9 @@ impl<W: Write> Packing<'_, W> {
         }
     }
 }
+
+/// User and group of what is sent to be built.
+const ROOT: (u32, u32) = (0, 0);
 
 /// The header of an entry that is root's.
 fn header(mode: u32, size: u64, time: u64) -> tar::Header {
@@ -152,17 +155,20 @@ fn header(mode: u32, size: u64, time: u64) -> tar::Header {
     header
 }
 
-/// Writes one entry.
-fn append<W: Write>(
+/// Writes one entry, which belongs to this user and group.
+pub(crate) fn append<W: Write>(
     to: &mut tar::Builder<W>,
     path: &Path,
     at: &Path,
     meta: &Metadata,
+    (user, group): (u32, u32),
 ) -> io::Result<()> {
     let kind = meta.file_type();
     let size = if kind.is_file() { meta.len() } else { 0 };
     let time = u64::try_from(meta.mtime()).unwrap_or(0);
     let mut header = header(meta.mode() & 0o7777, size, time);
+    header.set_uid(user.into());
+    header.set_gid(group.into());
     if kind.is_file() {
         let file = File::open(path)?;
         return to.append_data(&mut header, at, Exactly { file, left: size });

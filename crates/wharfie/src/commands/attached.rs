@@ -47,6 +47,8 @@ pub(crate) struct Attached<'a> {
     pub(crate) services: Vec<String>,
     /// What happens when a container ends.
     pub(crate) policy: Policy,
+    /// Whether it goes on without containers: others will be made.
+    pub(crate) stay: bool,
     /// Seconds that containers may take to stop.
     pub(crate) timeout: Option<i64>,
 }
@@ -241,7 +243,7 @@ impl Attached<'_> {
                 return Ok(End::Abort(code));
             }
             let idle = live.running.is_empty() && live.ended.is_empty();
-            if idle && !self.any_left().await? {
+            if idle && !self.stay && !self.any_left().await? {
                 return Ok(End::AllStopped);
             }
             tokio::select! {

@@ -1,19 +1,25 @@
 //! The commands, one file each. Each is its options and a `run`.
 
 pub(crate) mod agent;
+pub(crate) mod attach;
 mod attached;
 mod bake;
 pub(crate) mod build;
+pub(crate) mod commit;
 pub(crate) mod completion;
 pub(crate) mod config;
 mod config_digests;
 mod config_select;
+pub(crate) mod cp;
 pub(crate) mod create;
 pub(crate) mod doctor;
 pub(crate) mod down;
 pub(crate) mod events;
 pub(crate) mod exec;
+pub(crate) mod export;
 pub(crate) mod history;
+pub(crate) mod images;
+pub(crate) mod inspect;
 pub(crate) mod install;
 pub(crate) mod kill;
 mod lifecycle;
@@ -26,6 +32,7 @@ pub(crate) mod port;
 mod providers;
 pub(crate) mod ps;
 pub(crate) mod pull;
+pub(crate) mod push;
 pub(crate) mod reload;
 pub(crate) mod restart;
 pub(crate) mod rm;
@@ -34,12 +41,16 @@ mod run_overrides;
 pub(crate) mod scale;
 mod shape;
 pub(crate) mod start;
+pub(crate) mod stats;
 pub(crate) mod stop;
 pub(crate) mod top;
 pub(crate) mod undo;
 pub(crate) mod up;
 pub(crate) mod version;
+pub(crate) mod volumes;
 pub(crate) mod wait;
+pub(crate) mod watch;
+mod watch_rules;
 
 use crate::cli::{Cli, Command};
 use crate::context::Context;
@@ -71,6 +82,16 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Unpause(c) => c.run(&context).await,
         Command::Wait(c) => c.run(&context).await,
         Command::Top(c) => c.run(&context).await,
+        Command::Stats(c) => c.run(&context).await,
+        Command::Cp(c) => c.run(&context).await,
+        Command::Images(c) => c.run(&context).await,
+        Command::Volumes(c) => c.run(&context).await,
+        Command::Inspect(c) => c.run(&context).await,
+        Command::Attach(c) => c.run(&context).await,
+        Command::Export(c) => c.run(&context).await,
+        Command::Commit(c) => c.run(&context).await,
+        Command::Push(c) => c.run(&context).await,
+        Command::Watch(c) => c.run(&context).await,
         Command::Port(c) => c.run(&context).await,
         Command::Events(c) => c.run(&context).await,
         Command::History(c) => c.run(&context).await,

@@ -38,6 +38,29 @@ pub(crate) fn check_known(
     }
 }
 
+/// One container of a service: the one with this number, or the first, one that runs if there is
+/// one.
+pub(crate) async fn any(
+    control: &Control,
+    target: &Target,
+    service: &str,
+    index: Option<u32>,
+) -> Result<Container, Failure> {
+    let containers = control.containers(&target.name).await?;
+    let of_service = containers
+        .into_iter()
+        .filter(|c| !c.oneoff && c.service == service)
+        .filter(|c| index.is_none_or(|i| c.number == i));
+    let first = of_service.min_by_key(|c| (!c.is_running(), c.number));
+    first.ok_or_else(|| match index {
+        Some(index) => Failure::failed(format!(
+            "service {service:?} has no container number {index}"
+        )),
+        None => Failure::failed(format!("service {service:?} has no container"))
+            .help(format!("make one with `wharfie create {service}`")),
+    })
+}
+
 /// One running container of a service: the one with this number, or the first.
 pub(crate) async fn running(
     control: &Control,

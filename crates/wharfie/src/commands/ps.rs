@@ -13,7 +13,7 @@ use crate::control::{Container, Control};
 use crate::failure::Failure;
 use crate::output::ports::{self, Port};
 use crate::output::table::Table;
-use crate::output::{self, Listing, format, warn, when};
+use crate::output::{self, Listing, bytes, format, warn, when};
 
 /// Lists the containers of a project.
 #[derive(Debug, Args)]
@@ -43,6 +43,9 @@ pub(crate) struct Ps {
     /// Do not shorten
     #[arg(long)]
     no_trunc: bool,
+    /// Show the sizes of the containers' files too
+    #[arg(short, long)]
+    size: bool,
     /// Show containers of services that are not in the files
     #[arg(
         long,
@@ -99,7 +102,11 @@ impl Ps {
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
         let target = context.target(&self.names)?;
         let control = Control::connect(context).await?;
-        let mut containers = control.containers(&target.name).await?;
+        let mut containers = if self.size {
+            control.engine().containers(&target.name, true).await?
+        } else {
+            control.containers(&target.name).await?
+        };
         pick::check_known(&target, &containers, &self.names)?;
         containers.retain(|c| self.wants(c));
         if let (Some(project), false) = (target.project(), self.orphans) {
@@ -156,15 +163,15 @@ impl Ps {
     }
 
     fn table(&self, containers: &[Container]) -> String {
-        let mut table = Table::new(
-            10,
-            [
-                "NAME", "IMAGE", "COMMAND", "SERVICE", "CREATED", "STATUS", "PORTS",
-            ],
-        );
+        let mut titles = vec![
+            "NAME", "IMAGE", "COMMAND", "SERVICE", "CREATED", "STATUS", "PORTS",
+        ];
+        titles.extend(self.size.then_some("SIZE"));
+        let titles = titles.into_iter().map(str::to_owned).collect();
+        let mut table = Table::with(10, titles);
         let now = when::now();
         for c in containers {
-            table.row([
+            let mut cells = vec![
                 c.name.clone(),
                 c.image.clone(),
                 self.command(c),
@@ -172,7 +179,9 @@ impl Ps {
                 format::ago(c.created, now),
                 c.status.clone(),
                 ports::describe(&ports_of(c)),
-            ]);
+            ];
+            cells.extend(self.size.then(|| size(c)));
+            table.add(cells);
         }
         table.render()
     }
@@ -230,7 +239,7 @@ impl Ps {
             "Publishers": publishers,
             "RunningFor": ago,
             "Service": c.service,
-            "Size": "0B",
+            "Size": size(c),
             "State": c.state.as_str(),
             "Status": c.status,
         })
@@ -262,6 +271,16 @@ async fn troubles(control: &Control, stack: &str) {
 /// The first twelve digits of a container's id.
 pub(crate) fn short_id(c: &Container) -> &str {
     c.id.get(..12).unwrap_or(&c.id)
+}
+
+/// What a container wrote, and what it has with its image: `12kB (virtual 1.99MB)`.
+fn size(c: &Container) -> String {
+    let count = |n: i64| bytes::decimal(u64::try_from(n).unwrap_or(0));
+    match c.size {
+        Some((own, all)) if all > 0 => format!("{} (virtual {})", count(own), count(all)),
+        Some((own, _)) => count(own),
+        None => count(0),
+    }
 }
 
 fn health(c: &Container) -> &'static str {
@@ -298,6 +317,7 @@ mod tests {
             quiet: false,
             services: false,
             no_trunc: false,
+            size: false,
             orphans: true,
             names: Vec::new(),
         }
@@ -335,6 +355,24 @@ mod tests {
             "NAME      IMAGE     COMMAND                  SERVICE   CREATED         STATUS                   PORTS\n\
              x-web-1   busybox   \"sh -c 'trap 'exit 0…\"   web       2 minutes ago   Up 2 minutes (healthy)   0.0.0.0:8080->80/tcp\n"
         );
+    }
+
+    #[test]
+    fn sizes_are_shown_on_request() {
+        let ps = Ps {
+            size: true,
+            ..ps(false)
+        };
+        let container = Container {
+            size: Some((12_000, 1_985_599)),
+            ..container()
+        };
+        let table = ps.table(std::slice::from_ref(&container));
+        assert!(
+            table.ends_with("0.0.0.0:8080->80/tcp   12kB (virtual 1.99MB)\n"),
+            "{table}"
+        );
+        assert_eq!(ps.json(&container, "x")["Size"], "12kB (virtual 1.99MB)");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use wharfie_core::wanted::Definition;
 use super::attached::{self, Attached};
 use super::providers;
 use super::shape::{self, Ready, UpShape};
+use super::watch::Watching;
 use crate::context::Context;
 use crate::control::{Control, Execution, Seen};
 use crate::failure::{Failure, Message};
@@ -73,6 +74,9 @@ pub(crate) struct Up {
     #[arg(short = 'y', long)]
     #[allow(dead_code)] // there is nothing to answer
     yes: bool,
+    /// Watch source files, and bring changes into the containers as "develop.watch" says
+    #[arg(short, long, conflicts_with_all = ["detach", "wait", "no_start"])]
+    watch: bool,
     /// Services to bring up, with those they depend on [default: all]
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
@@ -84,6 +88,21 @@ impl Up {
         let mut loaded = shape::load(context, &self.services, &self.up.shape)?;
         self.check(&loaded.project)?;
         providers::up(context, &mut loaded, &self.services, self.up.no_deps).await?;
+        let watching = match self.watch {
+            true => Some(Watching::new(
+                context,
+                &loaded,
+                &self.services,
+                self.up.shape.images.quiet_build,
+                true,
+            )?),
+            false => None,
+        };
+        if self.up.shape.images.no_build && watching.as_ref().is_some_and(Watching::rebuilds) {
+            return Err(Failure::usage(
+                "--no-build does not go with a rule of `develop.watch` that rebuilds",
+            ));
+        }
         let mut options = self.up.up_options(&self.services);
         options.wait = self.wait;
         let execution = self.up.shape.images.execution();
@@ -98,7 +117,11 @@ impl Up {
             () = interrupts.next() => return Err(interrupted(&progress)),
         };
         show_unchanged(&ready, &loaded.project, &options.services, &progress);
-        let work = bring_up(&control, &loaded, &options, &ready, &progress);
+        let started = tokio::sync::Notify::new();
+        let work = async {
+            let done = bring_up(&control, &loaded, &options, &ready, &progress);
+            done.await.inspect(|()| started.notify_one())
+        };
         let attached = Attached {
             control: &control,
             project: &loaded.project,
@@ -110,9 +133,25 @@ impl Up {
             timestamps: self.timestamps,
             services: self.attached_services(&loaded),
             policy: self.policy(),
+            stay: self.watch,
             timeout: self.up.timeout.map(i64::from),
         };
-        attached.run(&ready, work, interrupts).await
+        let attached = attached.run(&ready, work, interrupts);
+        let Some(watching) = watching else {
+            return attached.await;
+        };
+        let watch = async {
+            started.notified().await;
+            match watching.run().await {
+                Err(failure) if !matches!(failure, Failure::Interrupted(_)) => failure,
+                // The attached part takes care of that.
+                _ => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            done = attached => done,
+            failure = watch => Err(failure),
+        }
     }
 
     fn check(&self, project: &Project) -> Result<(), Failure> {

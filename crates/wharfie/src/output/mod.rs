@@ -1,5 +1,6 @@
 //! How things are shown: tables, numbers, progress, logs.
 
+pub(crate) mod bytes;
 pub(crate) mod format;
 pub(crate) mod logs;
 pub(crate) mod ports;

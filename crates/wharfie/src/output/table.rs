@@ -12,8 +12,13 @@ pub(crate) struct Table {
 impl Table {
     /// A table whose columns are at least `min_width` wide.
     pub(crate) fn new<const N: usize>(min_width: usize, headers: [&str; N]) -> Self {
+        Self::with(min_width, headers.map(str::to_owned).to_vec())
+    }
+
+    /// The same with any number of columns.
+    pub(crate) fn with(min_width: usize, headers: Vec<String>) -> Self {
         Self {
-            rows: vec![headers.map(str::to_owned).to_vec()],
+            rows: vec![headers],
             min_width,
             gap: 3,
         }

@@ -16,10 +16,13 @@ mod flags;
 mod healing;
 mod life_cycle;
 mod listing;
+mod more_commands;
 mod podman;
 mod reference;
+mod registry;
 mod stack;
 mod survival;
+mod terminal;
 
 use std::time::Duration;
 

@@ -1,0 +1,97 @@
+//! What listings show of images and volumes beyond what decisions need.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bollard::query_parameters::ListVolumesOptionsBuilder;
+use wharfie_core::labels;
+
+use crate::{Engine, Error};
+
+/// An image in a listing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageDetails {
+    /// Id (`sha256:…`).
+    pub id: String,
+    /// Operating system, architecture and perhaps its variant, as in `linux/amd64`.
+    pub platform: String,
+    /// Bytes.
+    pub size: u64,
+    /// When its name was last given to it (RFC 3339), if ever.
+    pub tagged: Option<String>,
+}
+
+/// A volume in a listing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VolumeDetails {
+    /// Name on the Engine.
+    pub name: String,
+    /// Driver.
+    pub driver: String,
+    /// Where it is on the host.
+    pub mountpoint: String,
+    /// `local` or `global`.
+    pub scope: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// How Go writes a time that was never set.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+impl Engine {
+    /// An image by reference or id (`GET /images/{name}/json`); `None` if it is not here.
+    ///
+    /// # Errors
+    /// The Engine cannot be reached or refuses.
+    pub async fn image_details(&self, reference: &str) -> Result<Option<ImageDetails>, Error> {
+        let found = self.docker.inspect_image(reference).await;
+        let found =
+            found.map_err(|e| Error::from_engine(format!("cannot inspect image {reference}"), e));
+        let image = match found {
+            Ok(image) => image,
+            Err(e) if e.is_not_found() => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let platform = [image.os, image.architecture, image.variant];
+        let platform: Vec<String> = platform
+            .into_iter()
+            .flatten()
+            .filter(|part| !part.is_empty())
+            .collect();
+        let tagged = image.metadata.and_then(|m| m.last_tag_time);
+        Ok(Some(ImageDetails {
+            id: image.id.unwrap_or_default(),
+            platform: platform.join("/"),
+            size: image.size.and_then(|s| u64::try_from(s).ok()).unwrap_or(0),
+            tagged: tagged.filter(|t| t != NEVER),
+        }))
+    }
+
+    /// The volumes with a project's label, by name (`GET /volumes`).
+    ///
+    /// # Errors
+    /// The Engine cannot be reached or refuses.
+    pub async fn volume_details(&self, project: &str) -> Result<Vec<VolumeDetails>, Error> {
+        let label = format!("{}={project}", labels::PROJECT);
+        let filters = HashMap::from([("label".to_owned(), vec![label])]);
+        let options = ListVolumesOptionsBuilder::default()
+            .filters(&filters)
+            .build();
+        let list = self.docker.list_volumes(Some(options)).await;
+        let list = list.map_err(|e| Error::from_engine("cannot list volumes", e))?;
+        let mut volumes: Vec<VolumeDetails> = list
+            .volumes
+            .unwrap_or_default()
+            .into_iter()
+            .map(|v| VolumeDetails {
+                name: v.name,
+                driver: v.driver,
+                mountpoint: v.mountpoint,
+                scope: v.scope.map(|s| s.to_string()).unwrap_or_default(),
+                labels: v.labels.into_iter().collect(),
+            })
+            .collect();
+        volumes.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(volumes)
+    }
+}

@@ -89,10 +89,14 @@ pub struct Signs {
     pub changed: BTreeSet<String>,
     /// The Engine or the host was away since the last look: what ran and does not was cut off.
     pub resumed: bool,
+    /// It is the first look of an agent: nobody saw how what ran came to its end.
+    pub fresh: bool,
 }
 
 /// Exit codes of processes that SIGKILL and SIGTERM ended: not their own will.
 const KILLED: [i64; 2] = [137, 143];
+/// The exit code that an Engine gives a container whose end it did not see.
+const UNSEEN: i64 = 255;
 
 impl Ledger {
     /// Takes note of what is seen.
@@ -180,7 +184,8 @@ impl Record {
                 let code = container.exit_code.unwrap_or(0);
                 let cut = signs.signalled.contains(&container.id)
                     || KILLED.contains(&code)
-                    || (self.running && signs.resumed);
+                    || (self.running && signs.resumed)
+                    || (self.running && signs.fresh && code == UNSEEN);
                 self.end
                     .get_or_insert(if cut { End::Cut(code) } else { End::Own(code) });
                 self.running = false;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +31,11 @@ pub(super) struct Keeper {
     pub(super) engine: watch::Sender<Result<Engine, Fault>>,
     slots: Mutex<BTreeMap<String, Arc<Slot>>>,
 }
+
+/// How often is looked again after something went wrong, until the Engine's lists show it; and the
+/// first pause, which doubles.
+const AGAIN: u8 = 6;
+const SOON: Duration = Duration::from_millis(10);
 
 /// Begin of the keys of what was begun.
 pub(super) const UNFINISHED: &str = "unfinished/";
@@ -170,7 +176,8 @@ impl Keeper {
                     Change::Signalled => slot.signalled(id, now()),
                     Change::Started => slot.started(id),
                     Change::Updated => slot.changed(id),
-                    Change::Unwell | Change::Other => {}
+                    Change::Unwell => slot.again.store(AGAIN, Ordering::SeqCst),
+                    Change::Other => {}
                 }
                 if *what != Change::Signalled {
                     slot.wake.notify_one();
@@ -213,7 +220,6 @@ impl Keeper {
 
     /// Heals a stack once; when to look again.
     async fn heal(&self, slot: &Slot, kept: &mut Kept, cancel: watch::Receiver<bool>) -> Duration {
-        use std::sync::atomic::Ordering;
         let settings = self.settings.borrow().clone();
         let resync = Duration::from_millis(settings.resync);
         let Ok(engine) = self.engine() else {
@@ -243,10 +249,11 @@ impl Keeper {
                 return Duration::from_secs(1);
             }
         };
-        let signs = slot.signs(kept.resumed);
+        let signs = slot.signs(kept.resumed, !kept.known);
         let (backoff, at) = (settings.backoff, now());
         kept.ledger.observe(&stack, &seen, &signs, &backoff, at);
         kept.resumed = false;
+        kept.known = true;
         slot.retain_signs(&seen.containers.iter().map(|c| c.id.as_str()).collect());
         self.save(slot, kept).await;
         let healing = match heal::heal(&stack, &seen, &kept.ledger, &signs, at) {
@@ -262,8 +269,15 @@ impl Keeper {
         };
         kept.trouble = None;
         if healing.plan.is_empty() {
-            return self.next(kept, resync);
+            let next = self.next(kept, resync);
+            let left = slot.again.load(Ordering::SeqCst);
+            if left == 0 {
+                return next;
+            }
+            slot.again.store(left - 1, Ordering::SeqCst);
+            return next.min(SOON * 2_u32.pow(u32::from(AGAIN.saturating_sub(left))));
         }
+        slot.again.store(0, Ordering::SeqCst);
         for (task, reason) in &healing.attempts {
             kept.ledger.attempt(task, reason, &backoff, at);
             let attempt = kept.ledger.tasks.get(task).map_or(1, |r| r.attempts);

@@ -1,6 +1,7 @@
 //! One stack in the agent: what is wanted of it, what is remembered of it, and who may act on it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
@@ -24,6 +25,8 @@ pub(super) struct Kept {
     pub(super) trouble: Option<String>,
     /// Whether a look at it is the first after the Engine was away.
     pub(super) resumed: bool,
+    /// Whether this agent has looked at it.
+    pub(super) known: bool,
 }
 
 /// One stack.
@@ -40,7 +43,9 @@ pub(super) struct Slot {
     /// How many want the lock, to whom healing gives way.
     waiting: watch::Sender<usize>,
     /// Whether the Engine was away since the last look.
-    pub(super) away: std::sync::atomic::AtomicBool,
+    pub(super) away: AtomicBool,
+    /// How often is looked again soon: an Engine tells of an end before its lists show it.
+    pub(super) again: AtomicU8,
     signs: Mutex<Noted>,
 }
 
@@ -86,12 +91,13 @@ impl Slot {
     }
 
     /// All signs there are.
-    pub(super) fn signs(&self, resumed: bool) -> Signs {
+    pub(super) fn signs(&self, resumed: bool, fresh: bool) -> Signs {
         let noted = self.noted();
         Signs {
             signalled: noted.signalled.keys().cloned().collect(),
             changed: noted.changed.clone(),
             resumed,
+            fresh,
         }
     }
 

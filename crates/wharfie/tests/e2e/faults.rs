@@ -25,6 +25,8 @@ fn a_taken_port_names_who_has_it() {
     });
     engine.start_container("port-holder", &settings).unwrap();
     stack.fails(1, "up -d").says(["8194", "port-holder"]);
+    // The agent would take the port as soon as it is free.
+    stack.ok("down -t 0");
     engine.remove_container("port-holder").unwrap();
 
     // By a process of the host.

@@ -203,7 +203,7 @@ fn what_was_stopped_stays_so() {
     quiet("killed", ["running", "exited"]);
     stack.ok("up -d");
     // A signal that is not meant to end it is no wish for its end.
-    stack.ok("kill -s USR1 db");
+    stack.ok("kill -s WINCH db");
     quiet("signalled", ["running", "running"]);
     stack.ok("rm -sf web");
     throughout(LONG_ENOUGH, || {
@@ -277,11 +277,11 @@ services:
     // Somebody takes the port while it is down.
     stack.ok("stop -t 0 web");
     let settings = json!({
-        "Image": "busybox", "Cmd": ["sleep", "1000"],
+        "Image": "busybox", "Cmd": ["sleep", "1000"], "ExposedPorts": {"80/tcp": {}},
         "HostConfig": {"Init": true, "PortBindings": {"80/tcp": [{"HostPort": "8251"}]}}
     });
     let engine = stack.host.engine();
-    engine.start_container("hopeless-thief", &settings).unwrap();
+    let thief = engine.start_container("hopeless-thief", &settings).unwrap();
     stack.fails(1, "start web").says(["8251", "hopeless-thief"]);
     soon(|| {
         let said = stack.run("ps -a");
@@ -302,7 +302,7 @@ services:
         ensure!(id != before, "not yet");
         Ok(())
     });
-    engine.remove_container("hopeless-thief").unwrap();
+    engine.remove_container(&thief).unwrap();
     soon(|| running(&stack, "web-1"));
 }
 
@@ -311,8 +311,10 @@ fn history_and_undo() {
     let Some(stack) = Stack::new("undone", PAIR) else {
         return;
     };
-    stack.fails(1, "history").says(["nothing was ever wanted"]);
     stack.ok("up -d");
+    stack
+        .fails(1, "history of-nobody")
+        .says(["nothing was ever wanted"]);
     stack.ok("up -d").says(["Nothing to do"]);
     let first = stack.ids();
     stack.write(

@@ -247,7 +247,10 @@ fn containers_outlive_agents() {
     std::fs::copy(env!("CARGO_BIN_EXE_wharfie"), &copy).unwrap();
     let [socket, state] = agent_of(&stack.host);
     let mut command = Command::new(&copy);
-    command.arg("agent").envs([socket, state]);
+    let engine = format!("unix://{}", stack.host.engine().socket().display());
+    command
+        .args(["agent", "--engine", &engine])
+        .envs([socket, state]);
     let upgraded = stack.host.machine().spawn(command).unwrap();
     soon(|| ask(&stack, "GET", "/v1/info"));
     assert_eq!(started(&stack), before);

@@ -37,6 +37,8 @@ pub enum Change {
     Unwell,
     /// Somebody sent it a signal that ends processes.
     Signalled,
+    /// Somebody stopped it, and it has ended.
+    Stopped,
     /// Somebody changed its settings.
     Updated,
     /// Anything else.
@@ -58,8 +60,9 @@ const EVENTS: [&str; 11] = [
     "update",
 ];
 
-/// Signals that end processes: INT, QUIT, ABRT, KILL, TERM.
-const FATAL: [&str; 5] = ["2", "3", "6", "9", "15"];
+/// Signals that are meant to end a process: KILL and TERM. Others may be from whoever is attached to
+/// it, and what follows is its own will.
+const FATAL: [&str; 2] = ["9", "15"];
 
 impl Engine {
     /// What happens from now on (`GET /events`). The stream ends when the Engine does.
@@ -91,6 +94,8 @@ impl Engine {
             let signal = attributes.get("signal").map(String::as_str);
             let what = match action.as_str() {
                 "start" => Change::Started,
+                // Told after the end, whatever the signal was.
+                "stop" => Change::Stopped,
                 "kill" if signal.is_some_and(|s| FATAL.contains(&s)) => Change::Signalled,
                 "update" => Change::Updated,
                 "die" | "destroy" | "oom" | "rename" => Change::Unwell,

@@ -186,8 +186,12 @@ impl Record {
                     || KILLED.contains(&code)
                     || (self.running && signs.resumed)
                     || (self.running && signs.fresh && code == UNSEEN);
-                self.end
-                    .get_or_insert(if cut { End::Cut(code) } else { End::Own(code) });
+                let end = if cut { End::Cut(code) } else { End::Own(code) };
+                if signs.signalled.contains(&container.id) {
+                    // It may be learned only afterwards.
+                    self.end = Some(end);
+                }
+                self.end.get_or_insert(end);
                 self.running = false;
                 self.since = None;
             }

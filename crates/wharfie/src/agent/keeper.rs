@@ -173,7 +173,7 @@ impl Keeper {
                     return;
                 };
                 match what {
-                    Change::Signalled => slot.signalled(id, now()),
+                    Change::Signalled | Change::Stopped => slot.signalled(id, now()),
                     Change::Started => slot.started(id),
                     Change::Updated => slot.changed(id),
                     Change::Unwell => slot.again.store(AGAIN, Ordering::SeqCst),

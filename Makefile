@@ -1,11 +1,11 @@
-# make demo | test | bench | lint | docs | clean. Each installs what it needs.
+# make demo | test | bench | soak | lint | docs | clean. Each installs what it needs.
 SHELL := /bin/bash
 CARGO ?= cargo
 # Labs of the tests stand apart from labs that people made: the clean-up takes these only.
 test clean: export WHARFIE_LAB_DIR = /var/tmp/wharfie-test
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test bench lint docs clean prerequisites
+.PHONY: help demo test bench soak lint docs clean prerequisites
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -37,6 +37,9 @@ docs: ## write what is generated from the code
 
 bench: prerequisites ## against the reference and the bare Engine, side by side
 	@scripts/bench
+
+soak: prerequisites ## an hour of random kills and edits (SOAK="--seconds 600" for less)
+	@scripts/soak $(SOAK)
 
 clean: ## remove what builds and labs left
 	-@scripts/clean-up

@@ -237,11 +237,19 @@ fn without_idle_steps(plan: &Plan, made: &BTreeSet<String>) -> Plan {
         Operation::PullImage { image, .. } if !made.contains(image) => None,
         _ => Some(operation.clone()),
     });
-    let needed: BTreeSet<usize> = plan.steps.iter().flat_map(|s| s.after.clone()).collect();
+    // From the end: a wait may be there for another wait only.
+    let mut needed: BTreeSet<usize> = BTreeSet::new();
+    let mut idle: BTreeSet<usize> = BTreeSet::new();
+    for (i, step) in plan.steps.iter().enumerate().rev() {
+        if matches!(step.operation, Operation::Wait { .. }) && !needed.contains(&i) {
+            idle.insert(i);
+        } else {
+            needed.extend(&step.after);
+        }
+    }
     let mut index = 0;
     lifecycle::filter_map(&plan, |operation| {
         index += 1;
-        let idle = matches!(operation, Operation::Wait { .. }) && !needed.contains(&(index - 1));
-        (!idle).then(|| operation.clone())
+        (!idle.contains(&(index - 1))).then(|| operation.clone())
     })
 }

@@ -763,10 +763,11 @@ static CONFIG: Object = object(
     ],
 );
 
-/// Wharfie's own settings at the top of a file. None yet: what is written is refused by name.
-pub(crate) static X_WHARFIE_STACK: Object = closed("x-wharfie", &[]);
-/// Wharfie's own settings of a service. None yet: what is written is refused by name.
-pub(crate) static X_WHARFIE_SERVICE: Object = closed("x-wharfie of a service", &[]);
+/// Wharfie's own settings at the top of a file: they hold for every service that says nothing else.
+pub(crate) static X_WHARFIE_STACK: Object = closed("x-wharfie", &[f("heal", HEAL)]);
+/// Wharfie's own settings of a service.
+pub(crate) static X_WHARFIE_SERVICE: Object = closed("x-wharfie of a service", &[f("heal", HEAL)]);
+const HEAL: Shape = Choice(&["auto", "always", "never"]);
 
 /// The shape of an `x-*` attribute of an object.
 pub(crate) fn extension(object: &Object, name: &str) -> Shape {

@@ -4,6 +4,7 @@
 //! what is seen ([`Seen`]) and return a [`Plan`]: operations with their order. Whoever executes
 //! the plan decides nothing.
 
+pub mod extension;
 pub mod heal;
 pub mod intent;
 pub mod labels;

@@ -20,6 +20,9 @@ pub(crate) struct Info {
     pub(crate) engine_away: Option<String>,
     /// Directory of its state.
     pub(crate) state_dir: String,
+    /// Whether a command started it in the background: it makes room for one that is started to
+    /// stay.
+    pub(crate) background: bool,
 }
 
 /// One stack in `GET /v1/stacks`, and `GET /v1/stacks/{name}`.

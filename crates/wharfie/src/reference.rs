@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use clap::{Arg, ArgAction, Command, CommandFactory};
+use clap::{Arg, ArgAction, Args, Command, CommandFactory};
 
 use crate::cli::Cli;
 
@@ -159,16 +159,62 @@ fn line(text: &mut String, line: &str) {
 
 #[test]
 fn the_document_of_commands_is_current() {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../docs/reference/commands.md"
-    );
+    is_current("commands.md", &markdown());
+}
+
+#[test]
+fn the_document_of_settings_is_current() {
+    is_current("settings.md", &settings());
+}
+
+fn is_current(name: &str, text: &str) {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference");
+    let path = std::path::Path::new(dir).join(name);
     if std::env::var_os("WHARFIE_WRITE_DOCS").is_some() {
-        std::fs::write(path, markdown()).expect("the document can be written");
+        std::fs::write(&path, text).expect("the document can be written");
     }
-    let committed = std::fs::read_to_string(path).unwrap_or_default();
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
-        committed == markdown(),
-        "docs/reference/commands.md is out of date: run `make docs`"
+        committed == text,
+        "docs/reference/{name} is out of date: run `make docs`"
     );
+}
+
+/// The settings of the agent, from the parser's own words.
+fn settings() -> String {
+    let mut text = String::from(
+        "# Settings of the agent\n\n\
+         Made from the program by `make docs`; do not edit.\n\n\
+         The agent reads `/etc/wharfie/wharfie.toml` (another file with `--config` or\n\
+         `WHARFIE_CONFIG`). Every key is also a flag of `wharfie agent`, which counts more. What is\n\
+         not known is refused with its line. After a change `wharfie reload`, or SIGHUP, applies it\n\
+         without a restart; only `state-dir` cannot change while the agent runs. The socket's place\n\
+         is `--socket` or `WHARFIE_SOCKET`, for the agent and for every other command.\n\n\
+         ```toml\n\
+         # /etc/wharfie/wharfie.toml\n\
+         log-format = \"json\"\n\
+         resync = \"1m\"\n\
+         socket-group = \"docker\"\n\
+         ```\n\n\
+         | key | what it is | environment |\n| --- | --- | --- |\n",
+    );
+    let command = crate::agent::settings::Given::augment_args(clap::Command::new("agent"));
+    for arg in command.get_arguments() {
+        let Some(name) = arg.get_long() else { continue };
+        let mut help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        let values: Vec<String> = arg
+            .get_possible_values()
+            .iter()
+            .map(|v| format!("`{}`", v.get_name()))
+            .collect();
+        if !values.is_empty() {
+            help = format!("{help}: {}", values.join(", "));
+        }
+        let variable = arg
+            .get_env()
+            .map(|v| format!("`{}`", v.to_string_lossy()))
+            .unwrap_or_default();
+        line(&mut text, &format!("| `{name}` | {help} | {variable} |"));
+    }
+    text
 }

@@ -134,13 +134,17 @@ fn to_replace(stack: &Stack, seen: &Seen, signs: &Signs) -> BTreeMap<String, Str
         let Some(service) = stack.project.any_service(&container.service) else {
             continue;
         };
+        let policy = Policy::within(&stack.project, service);
+        if policy == Policy::HandsOff {
+            continue;
+        }
         let name = names::container(&stack.project.name, service, container.number);
         let sick = container.health == Health::Unhealthy && container.is_running();
         let reason = if signs.changed.contains(&container.id) {
             "somebody else changed it"
         } else if container.name != name {
             "somebody else renamed it"
-        } else if sick && Policy::of(service) != Policy::Never {
+        } else if sick && policy != Policy::Never {
             "it is unhealthy"
         } else {
             continue;
@@ -197,7 +201,10 @@ fn stays(stack: &Stack, ledger: &Ledger, key: &str, operation: &Operation) -> bo
     let Some(service) = stack.project.any_service(service_of(key)) else {
         return true;
     };
-    let policy = Policy::of(service);
+    let policy = Policy::within(&stack.project, service);
+    if policy == Policy::HandsOff {
+        return true;
+    }
     match ledger.tasks.get(key).and_then(|r| r.end) {
         // What is out of date is made anew, however it ended.
         Some(End::Own(code)) => policy.accepts(code) && !is_update(operation),

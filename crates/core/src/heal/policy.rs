@@ -1,11 +1,15 @@
 //! Which ends of a container are final.
 
-use wharfie_compose::model::Service;
+use wharfie_compose::model::{Project, Service};
+
+use crate::extension::{self, Heal};
 
 /// When a container that has ended is started again (compose-spec `restart` and
 /// `deploy.restart_policy`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
+    /// `x-wharfie.heal: never`: its containers are left alone.
+    HandsOff,
     /// `restart: "no"`, `condition: none`: however it ended.
     Never,
     /// Nothing is said: what ended by itself stays so, what somebody else ended does not.
@@ -17,6 +21,16 @@ pub enum Policy {
 }
 
 impl Policy {
+    /// The policy of a service in its project: `x-wharfie.heal` over what the service says.
+    #[must_use]
+    pub fn within(project: &Project, service: &Service) -> Self {
+        match extension::heal(project, service) {
+            Heal::Auto => Self::of(service),
+            Heal::Always => Self::Always,
+            Heal::Never => Self::HandsOff,
+        }
+    }
+
     /// The policy of a service; `deploy.restart_policy` counts where `restart` is not given, as in
     /// docker compose.
     #[must_use]
@@ -46,7 +60,7 @@ impl Policy {
     #[must_use]
     pub fn accepts(self, code: i64) -> bool {
         match self {
-            Self::Never | Self::Unset => true,
+            Self::HandsOff | Self::Never | Self::Unset => true,
             // The Engine restarts it up to the limit; what is found ended has reached it.
             Self::OnFailure(limit) => code == 0 || limit.is_some(),
             Self::Always => false,

@@ -114,6 +114,7 @@ async fn info(State(served): State<Served>) -> Json<Info> {
         engine: served.agent.engine_address(),
         engine_away: away,
         state_dir: keeper.state_dir().display().to_string(),
+        background: served.agent.start.background,
     })
 }
 

@@ -40,6 +40,8 @@ pub(crate) struct Start {
     pub(crate) file: Option<PathBuf>,
     /// The socket.
     pub(crate) socket: PathBuf,
+    /// Whether a command starts it in the background.
+    pub(crate) background: bool,
 }
 
 impl Start {
@@ -119,6 +121,9 @@ pub(crate) async fn run(start: Start) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
+    if !start.background {
+        take_over(&settings.socket).await;
+    }
     let store = open(&settings.state_dir).await?;
     let socket = settings.socket.clone();
     let listener = http::bind(&socket, settings.socket_group.as_deref()).await?;
@@ -191,6 +196,21 @@ impl Agent {
                 return;
             }
         }
+    }
+}
+
+/// Lets an agent end that a command started in the background: this one is there to stay.
+async fn take_over(socket: &std::path::Path) {
+    let other = crate::control::Client::new(socket.to_owned());
+    if let Ok(Some(info)) = other.info().await
+        && info.background
+    {
+        info!(
+            pid = info.pid,
+            "taking over from the agent in the background"
+        );
+        // It answers nothing; whether it has ended is seen by its store.
+        let _ = other.post::<()>("/v1/stop").await;
     }
 }
 

@@ -48,6 +48,7 @@ impl Agent {
             flags,
             file: self.config.clone(),
             socket: context.socket(),
+            background: self.background,
         })
         .await
     }

@@ -128,12 +128,20 @@ services:
     command: sleep 1000
     deploy: {restart_policy: {condition: any}}
   twice: {image: busybox, command: [sh, -c, exit 4], restart: 'on-failure:2'}
+  again: {image: busybox, command: [sh, -c, sleep 1], x-wharfie: {heal: always}}
+  alone: {image: busybox, init: true, command: sleep 1000, x-wharfie: {heal: never}}
 ";
     let Some(stack) = Stack::new("ends", compose) else {
         return;
     };
     stack.ok("up -d");
-    for name in ["never", "always", "deployed"] {
+    let first = text(&stack.inspect("again-1")["State"]["StartedAt"]);
+    soon(|| {
+        let now = text(&stack.inspect("again-1")["State"]["StartedAt"]);
+        ensure!(now != first, "not started again");
+        Ok(())
+    });
+    for name in ["never", "always", "deployed", "alone"] {
         let target = format!("/containers/ends-{name}-1/kill");
         stack.host.engine().api("POST", &target, None).unwrap();
     }
@@ -151,7 +159,13 @@ services:
         Ok(())
     });
     throughout(LONG_ENOUGH, || {
-        for (name, code) in [("done", 0), ("failed", 3), ("never", 137), ("twice", 4)] {
+        for (name, code) in [
+            ("done", 0),
+            ("failed", 3),
+            ("never", 137),
+            ("twice", 4),
+            ("alone", 137),
+        ] {
             let state = state(&format!("{name}-1"));
             ensure!(
                 state["Status"] == "exited" && state["ExitCode"] == code,

@@ -241,6 +241,14 @@ fn containers_outlive_agents() {
             .collect()
     };
     let before = started(&stack);
+    // One that is started to stay takes the place of the one in the background.
+    let engine = stack.host.engine().socket();
+    start_agent(&stack, &engine, &[]);
+    soon(|| {
+        let info = ask(&stack, "GET", "/v1/info")?;
+        ensure!(info["background"] == false, "{info}");
+        Ok(())
+    });
     kill_agent(&stack);
     // Another program in its place, and it is started as before.
     let copy = stack.host.dir().join("wharfie-new");

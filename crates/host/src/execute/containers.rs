@@ -146,7 +146,16 @@ impl Executor<'_> {
         timeout: Option<i64>,
     ) -> Result<(), Error> {
         let engine = self.engine;
-        let inspected = engine.inspect(old).await?;
+        let inspected = match engine.inspect(old).await {
+            // Somebody has just removed it.
+            Err(e) if e.is_not_found() => {
+                let made = self.create(service, number, name, name, BTreeMap::new(), None);
+                let id = made.await?;
+                self.remember(service, number, id, name);
+                return Ok(());
+            }
+            inspected => inspected?,
+        };
         let inherited = if renew_volumes {
             BTreeMap::new()
         } else {

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::ensure;
 use wharfie_lab::prerequisites;
 
-use crate::stack::{soon, wharfie};
+use crate::stack::{ask_agent, soon, wharfie};
 
 /// Limits that it may set, and a runtime that runs where cgroups are mixed.
 const SETTINGS: &str = r#"
@@ -94,6 +94,11 @@ impl Podman {
         format!("unix://{}/podman.sock", dir.display())
     }
 
+    /// Socket of the agent that keeps it.
+    fn agent(&self) -> PathBuf {
+        self.dir.join("agent/w.sock")
+    }
+
     /// Runs `wharfie`, which must succeed; what it said.
     #[track_caller]
     fn ok(&self, args: &str) -> String {
@@ -106,7 +111,11 @@ impl Podman {
         let mut command = Command::new(wharfie());
         command.args(["-H", &Self::address(&self.dir), "-p", "onpodman"]);
         command.args(args.split(' ')).current_dir(&self.dir);
-        command.env("TOKEN", "very secret").stdin(Stdio::null());
+        command
+            .env("TOKEN", "very secret")
+            .env("WHARFIE_SOCKET", self.agent())
+            .env("WHARFIE_STATE_DIR", self.dir.join("state"))
+            .stdin(Stdio::null());
         let done = command.output().unwrap();
         let said = [done.stdout, done.stderr].concat();
         (
@@ -119,6 +128,11 @@ impl Podman {
 impl Drop for Podman {
     fn drop(&mut self) {
         self.run("down -v -t 0 --remove-orphans");
+        let _ = ask_agent(&self.agent(), "POST", "/v1/stop");
+        let _ = rustix::mount::unmount(
+            self.dir.join("agent/secrets"),
+            rustix::mount::UnmountFlags::DETACH,
+        );
         let _ = self.service.kill();
         let _ = self.service.wait();
         // The storage is still mounted on itself.

@@ -1,6 +1,8 @@
 //! A stack under test: its folder, and `wharfie` run in it on a host of a lab.
 
 use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -55,6 +57,16 @@ pub(crate) fn agent_of(host: &wharfie_lab::Host) -> [(&'static str, PathBuf); 2]
         ("WHARFIE_SOCKET", home.join("w.sock")),
         ("WHARFIE_STATE_DIR", home.join("state")),
     ]
+}
+
+/// `GET` or `POST` to the agent at a socket.
+pub(crate) fn ask_agent(socket: &Path, method: &str, path: &str) -> Result<Value> {
+    let mut stream = UnixStream::connect(socket)?;
+    write!(stream, "{method} {path} HTTP/1.0\r\nHost: agent\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (_, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+    Ok(serde_json::from_str(body).unwrap_or_default())
 }
 
 impl Stack {

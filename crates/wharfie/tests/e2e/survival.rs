@@ -13,7 +13,7 @@ use serde_json::Value;
 use wharfie_lab::{EngineKind, throughout};
 
 use crate::engines::own;
-use crate::stack::{Stack, agent_of, soon, text};
+use crate::stack::{Stack, agent_of, ask_agent, soon, text};
 
 const STACK: &str = "
 services:
@@ -50,12 +50,7 @@ fn nothing(stack: &Stack) -> Result<()> {
 /// `GET` or `POST` to the agent of a stack's host.
 fn ask(stack: &Stack, method: &str, path: &str) -> Result<Value> {
     let [(_, socket), _] = agent_of(&stack.host);
-    let mut stream = UnixStream::connect(socket)?;
-    write!(stream, "{method} {path} HTTP/1.0\r\nHost: agent\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (_, body) = answer.split_once("\r\n\r\n").context("no answer")?;
-    Ok(serde_json::from_str(body).unwrap_or_default())
+    ask_agent(&socket, method, path)
 }
 
 fn pid(stack: &Stack) -> Result<String> {

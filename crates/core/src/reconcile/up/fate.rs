@@ -72,6 +72,13 @@ impl<'a> Planner<'a> {
                 surplus.push(container);
                 continue;
             }
+            let named = names::container(&self.project.name, service, container.number);
+            let name = if wrong.is_some() {
+                named
+            } else {
+                // What stays may go by another name.
+                container.name.clone()
+            };
             let fate = match wrong {
                 Some(reason) => Fate::Recreate {
                     old: container.id.clone(),
@@ -84,7 +91,7 @@ impl<'a> Planner<'a> {
             tasks.push(Task {
                 service,
                 number: container.number,
-                name: names::container(&self.project.name, service, container.number),
+                name,
                 fate,
                 seen: Some(container),
             });
@@ -153,6 +160,9 @@ impl<'a> Planner<'a> {
             && container.name != names::container(&self.project.name, service, container.number)
         {
             return Some("an earlier recreation was interrupted".to_owned());
+        }
+        if container.name != names::container(&self.project.name, service, container.number) {
+            return Some("it has another name".to_owned());
         }
         let image = self.seen.images.get(&names::image(self.project, service));
         if !self.options.keep_images && image.is_some_and(|i| i.id != container.image_id) {

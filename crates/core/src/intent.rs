@@ -5,7 +5,7 @@ use wharfie_compose::model::Project;
 
 use crate::names;
 use crate::plan::{Operation, Plan};
-use crate::reconcile::{DownOptions, Refusal, UpOptions, down, lifecycle, up};
+use crate::reconcile::{DownOptions, Refusal, UpOptions, down, lifecycle, selection, up};
 use crate::seen::Seen;
 use crate::spare;
 use crate::wanted::{Definition, Stack, service_of, task};
@@ -200,10 +200,14 @@ impl Intent {
             }
         };
         let anew = match self {
-            Self::Up { .. } | Self::Restore { .. } => match &change {
-                Change::Put(stack) => stack.active.iter().cloned().collect(),
-                _ => Vec::new(),
+            Self::Up { options, .. } => match project {
+                Some(project) => selection(project, &options.services, options.no_deps)?
+                    .into_keys()
+                    .map(str::to_owned)
+                    .collect(),
+                None => Vec::new(),
             },
+            Self::Restore { stack } => stack.active.iter().cloned().collect(),
             Self::Start { services, .. } | Self::Restart { services, .. } => match before {
                 Some(stack) if services.is_empty() => stack.active.iter().cloned().collect(),
                 _ => services.clone(),

@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 
 use model::{Model, any_project, project, running, service};
 use proptest::prelude::*;
-use wharfie_compose::model::Project;
+use wharfie_compose::model::{Condition, Dependency, Project};
 use wharfie_core::heal::{self, Backoff, End, Ledger, Policy, Signs, heal};
-use wharfie_core::reconcile::UpOptions;
+use wharfie_core::reconcile::{UpOptions, lifecycle, up};
 use wharfie_core::wanted::task;
 use wharfie_core::{Health, Operation, Seen, Stack, State};
 
@@ -248,8 +248,59 @@ fn a_job_that_is_done_is_not_done_again_when_it_is_removed() {
     node.model.seen.containers.clear();
     assert_eq!(node.heal(&stack), []);
     // Unless it is asked for.
-    node.ledger.forget(&["job".to_owned()]);
+    let job = ["job".to_owned()];
+    node.ledger.ask(&job);
     assert_eq!(node.heal(&stack).len(), 2);
+    // Once.
+    node.ledger.answered(&job);
+    node.end(0, 0);
+    node.wait();
+    assert_eq!(node.heal(&stack), []);
+}
+
+#[test]
+fn what_waited_for_a_job_comes_back_when_the_job_was_tidied_away() {
+    let mut app = service("app");
+    let dependency = Dependency {
+        condition: Condition::CompletedSuccessfully,
+        required: true,
+        ..Dependency::default()
+    };
+    app.depends_on.insert("job".to_owned(), dependency);
+    let project = project(vec![service("job"), app]);
+    let stack = stack(&project);
+    let mut model = Model::new(Seen::default());
+    for name in ["app", "job"] {
+        let operation = Operation::PullImage {
+            service: name.to_owned(),
+            image: format!("image-{name}"),
+        };
+        model.operation(&project, &operation);
+    }
+    let plan = up(&project, &model.seen, &UpOptions::default()).unwrap();
+    // The model's jobs run for ever.
+    let plan = lifecycle::filter_map(&plan, |o| {
+        (!matches!(o, Operation::Wait { .. })).then(|| o.clone())
+    });
+    model.execute(&project, &plan);
+    let mut node = Node {
+        model,
+        ledger: Ledger::default(),
+        signs: Signs::default(),
+        now: 1_000_000,
+    };
+    let job = node
+        .model
+        .seen
+        .containers
+        .iter()
+        .position(|c| c.service == "job");
+    node.end(job.unwrap(), 0);
+    assert_eq!(node.heal(&stack), []);
+    node.model.seen.containers.retain(|c| c.service == "app");
+    node.end(0, 137);
+    let done: Vec<String> = node.heal(&stack).iter().map(ToString::to_string).collect();
+    assert_eq!(done, ["start container demo-app-1"]);
 }
 
 #[test]

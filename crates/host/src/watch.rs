@@ -65,14 +65,18 @@ const EVENTS: [&str; 11] = [
 const FATAL: [&str; 2] = ["9", "15"];
 
 impl Engine {
-    /// What happens from now on (`GET /events`). The stream ends when the Engine does.
+    /// What happens from a second ago on (`GET /events`). The stream ends when the Engine does.
     pub fn happenings(&self) -> impl Stream<Item = Result<Happened, Error>> + Send + use<> {
         let list = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
         let filters = HashMap::from([
             ("type".to_owned(), list(&["container", "network", "volume"])),
             ("event".to_owned(), list(&EVENTS)),
         ]);
-        let query = EventsOptionsBuilder::default().filters(&filters).build();
+        let since = jiff::Timestamp::now().as_second() - 1;
+        let query = EventsOptionsBuilder::default()
+            .filters(&filters)
+            .since(&since.to_string())
+            .build();
         let events = self.docker.events(Some(query));
         events.filter_map(|item| async move {
             let event = match item {

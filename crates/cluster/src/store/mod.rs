@@ -127,10 +127,25 @@ impl Store {
     /// It cannot be written; then the former version stands.
     pub fn put(
         &self,
+        object: (&str, &str),
+        value: Option<serde_json::Value>,
+        of: (&str, i64),
+        options: Options,
+    ) -> Result<u64, Error> {
+        self.put_with(object, value, of, options, None)
+    }
+
+    /// [`Store::put`], and in the same transaction [`Store::set_local`].
+    ///
+    /// # Errors
+    /// It cannot be written; then everything stands as it was.
+    pub fn put_with(
+        &self,
         (kind, name): (&str, &str),
         value: Option<serde_json::Value>,
         (note, time): (&str, i64),
         options: Options,
+        local: Option<(&str, Option<&[u8]>)>,
     ) -> Result<u64, Error> {
         self.with(|db| {
             let mut transaction = db.begin_write()?;
@@ -164,6 +179,9 @@ impl Store {
                     });
                 }
                 objects.insert((kind, name), bytes.as_slice())?;
+                if let Some((key, value)) = local {
+                    write_local(&transaction, key, value)?;
+                }
             }
             transaction.commit()?;
             Ok(revision)
@@ -223,13 +241,7 @@ impl Store {
         self.with(|db| {
             let mut transaction = db.begin_write()?;
             transaction.set_durability(Durability::Immediate)?;
-            {
-                let mut table = transaction.open_table(LOCAL)?;
-                match value {
-                    Some(value) => drop(table.insert(key, value)?),
-                    None => drop(table.remove(key)?),
-                }
-            }
+            write_local(&transaction, key, value)?;
             transaction.commit()?;
             Ok(())
         })
@@ -253,6 +265,19 @@ impl Store {
     fn lock(&self) -> MutexGuard<'_, Option<Database>> {
         self.database.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn write_local(
+    transaction: &redb::WriteTransaction,
+    key: &str,
+    value: Option<&[u8]>,
+) -> Result<(), Error> {
+    let mut table = transaction.open_table(LOCAL)?;
+    match value {
+        Some(value) => drop(table.insert(key, value)?),
+        None => drop(table.remove(key)?),
+    }
+    Ok(())
 }
 
 fn make_dir(dir: &Path) -> Result<(), Error> {

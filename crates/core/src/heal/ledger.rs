@@ -59,6 +59,9 @@ pub struct Record {
     pub running: bool,
     /// How it ended, as long as it has not been started again.
     pub end: Option<End>,
+    /// Somebody asked for it to run since it ended, and it was not started yet.
+    #[serde(default)]
+    pub asked: bool,
     /// Attempts to heal it since it was last well.
     #[serde(skip)]
     pub attempts: u32,
@@ -122,10 +125,28 @@ impl Ledger {
         });
     }
 
-    /// The tasks of services begin anew.
-    pub fn forget(&mut self, services: &[String]) {
-        self.tasks
-            .retain(|key, _| !services.iter().any(|s| s == service_of(key)));
+    /// Somebody asks for the tasks of services to run: how they ended no longer counts.
+    pub fn ask(&mut self, services: &[String]) {
+        for (key, record) in &mut self.tasks {
+            if services.iter().any(|s| s == service_of(key)) {
+                record.asked = record.end.is_some();
+                record.attempts = 0;
+                record.next = 0;
+                record.reason.clear();
+            }
+        }
+    }
+
+    /// The tasks of services were started, as was asked for.
+    pub fn answered<'a>(&mut self, services: impl IntoIterator<Item = &'a String>) {
+        for service in services {
+            for (key, record) in &mut self.tasks {
+                if service_of(key) == service && record.asked {
+                    record.asked = false;
+                    record.end = None;
+                }
+            }
+        }
     }
 
     /// The part that outlives the agent.
@@ -135,6 +156,7 @@ impl Ledger {
             container: r.container.clone(),
             running: r.running,
             end: r.end,
+            asked: r.asked,
             ..Record::default()
         };
         let tasks = self.tasks.iter().map(|(k, r)| (k.clone(), keep(r)));
@@ -172,6 +194,7 @@ impl Record {
             State::Running | State::Paused => {
                 self.running = true;
                 self.end = None;
+                self.asked = false;
                 let since = *self.since.get_or_insert(now);
                 let sick = container.health == Health::Unhealthy;
                 if self.attempts > 0 && !sick && now - since >= backoff.stable {

@@ -70,11 +70,16 @@ pub fn heal(
     let mut made: BTreeSet<String> = BTreeSet::new();
     let plan = lifecycle::filter_map(&whole, |operation| {
         let key = operation.container().and_then(|(_, name)| tasks.get(name));
-        let (Some(key), true) = (key, is_attempt(operation)) else {
+        let Some(key) = key else {
             return Some(operation.clone());
         };
-        if stays(stack, ledger, key, operation) {
+        let waits = matches!(operation, Operation::Wait { .. });
+        // What stays as it is will not become what others could wait for.
+        if (waits || is_attempt(operation)) && stays(stack, ledger, key, operation) {
             return None;
+        }
+        if !is_attempt(operation) {
+            return Some(operation.clone());
         }
         let next = ledger.tasks.get(key).map_or(0, |r| r.next);
         if next > now {
@@ -205,7 +210,8 @@ fn stays(stack: &Stack, ledger: &Ledger, key: &str, operation: &Operation) -> bo
     if policy == Policy::HandsOff {
         return true;
     }
-    match ledger.tasks.get(key).and_then(|r| r.end) {
+    let record = ledger.tasks.get(key).filter(|r| !r.asked);
+    match record.and_then(|r| r.end) {
         // What is out of date is made anew, however it ended.
         Some(End::Own(code)) => policy.accepts(code) && !is_update(operation),
         Some(End::Cut(_)) => policy == Policy::Never && !is_update(operation),

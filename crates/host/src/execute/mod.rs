@@ -95,10 +95,9 @@ impl Engine {
             engine: self,
             context,
             containers: Mutex::new(containers),
-            slots: Semaphore::new(if context.parallel == 0 {
-                PARALLEL
-            } else {
-                context.parallel
+            slots: Semaphore::new(match context.parallel {
+                0 => PARALLEL,
+                n => n.min(1024),
             }),
             failed: AtomicBool::new(false),
             progress,

@@ -1,15 +1,18 @@
 //! Carries out what somebody asks for: writes down what is wanted, then does it.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tracing::info;
 use wharfie_cluster::Options;
+use wharfie_compose::model::Project;
 use wharfie_core::intent::Change;
 use wharfie_core::reconcile::Refusal;
-use wharfie_core::{Intent, Stack};
+use wharfie_core::wanted::Definition;
+use wharfie_core::{Intent, Plan, Stack};
 use wharfie_host::{Engine, Event, ExecuteContext, Progress, Scope};
 
 use super::keeper::{Keeper, STACK, UNFINISHED, now, with_store};
@@ -59,7 +62,7 @@ impl Keeper {
             }
         };
         let engine = self.engine().map_err(one)?;
-        let intent = self.intent(name, &kept, request.what).await.map_err(one)?;
+        let intent = self.intent(name, request.what).await.map_err(one)?;
         let project = intent
             .project()
             .or_else(|| kept.stack.as_ref().map(|s| s.project.clone()));
@@ -75,16 +78,15 @@ impl Keeper {
         let seen = engine.observe(scope).await.map_err(|e| one(e.into()))?;
         let decision = intent.decide(kept.stack.as_ref(), project.as_ref(), &seen);
         let decision = decision.map_err(|refusal| one(refusal.into()))?;
-        let unfinished = matches!(intent, Intent::Down { .. }).then_some(&intent);
-        self.note_unfinished(name, &mut kept, unfinished)
+        let unfinished = unfinished(&intent, project.as_ref());
+        self.write(name, &mut kept, decision.change, intent.word(), unfinished)
             .await
             .map_err(|failure| one(failure.into()))?;
-        self.write(name, &mut kept, decision.change, intent.word())
-            .await
-            .map_err(|failure| one(failure.into()))?;
-        kept.ledger.forget(&decision.anew);
+        kept.ledger.ask(&decision.anew);
         if kept.stack.is_none() {
             self.forget(&slot, &mut kept).await;
+        } else {
+            self.save(&slot, &mut kept).await;
         }
         self.show(&slot, &kept);
         let plan = decision.plan;
@@ -96,16 +98,19 @@ impl Keeper {
             parallel: request.parallel,
             cancel: Some(cancel),
         };
-        let outcome = engine.execute(&context, &plan, &Teller(tell)).await;
-        let cancelled = |e: &wharfie_host::Error| {
-            e.is_engine_away()
-                || matches!(
-                    e,
-                    wharfie_host::Error::Cancelled(_) | wharfie_host::Error::Gone { .. }
-                )
+        let teller = Teller {
+            tell,
+            done: Mutex::default(),
         };
+        let outcome = engine.execute(&context, &plan, &teller).await;
+        let undone = teller.undone(&plan);
+        let answered = decision.anew.iter().filter(|s| !undone.contains(*s));
+        kept.ledger.answered(answered);
+        if kept.stack.is_some() {
+            self.save(&slot, &mut kept).await;
+        }
         // What failed was told; what was cut short is brought to its end.
-        if !outcome.as_ref().is_err_and(|e| e.iter().any(cancelled)) {
+        if !outcome.as_ref().is_err_and(|e| e.iter().any(cut_short)) {
             self.note_unfinished(name, &mut kept, None)
                 .await
                 .map_err(|failure| one(failure.into()))?;
@@ -153,10 +158,17 @@ impl Keeper {
         };
         let name = slot.name.as_str();
         let project = intent.project();
-        let seen = engine.observe(Scope::Name(name)).await?;
+        let scope = match (&project, &intent) {
+            (Some(project), Intent::Down { options, .. }) if options.images.is_some() => {
+                Scope::Project(project)
+            }
+            _ => Scope::Name(name),
+        };
+        let seen = engine.observe(scope).await?;
         let decision = intent.decide(kept.stack.as_ref(), project.as_ref(), &seen);
         let decision = decision.map_err(|refusal| Failure::failed(refusal.to_string()))?;
-        self.write(name, kept, decision.change, intent.word())
+        let change = decision.change;
+        self.write(name, kept, change, intent.word(), Some(intent.clone()))
             .await?;
         let context = ExecuteContext {
             project: project.as_ref(),
@@ -172,7 +184,13 @@ impl Keeper {
             "going on with what was begun"
         );
         let done = engine.execute(&context, &decision.plan, &Nobody).await;
-        done.map_err(|errors| Failure::all(errors.into_iter().map(Failure::from)))?;
+        if let Err(errors) = done {
+            // What fails by itself would fail for ever: whoever asks again is told why.
+            if !errors.iter().any(cut_short) {
+                self.note_unfinished(name, kept, None).await?;
+            }
+            return Err(Failure::all(errors.into_iter().map(Failure::from)));
+        }
         self.note_unfinished(name, kept, None).await?;
         if kept.stack.is_none() {
             self.forget(slot, kept).await;
@@ -181,7 +199,7 @@ impl Keeper {
     }
 
     /// What is meant by a request.
-    async fn intent(&self, name: &str, kept: &Kept, what: What) -> Result<Intent, Fault> {
+    async fn intent(&self, name: &str, what: What) -> Result<Intent, Fault> {
         let revision = match what {
             What::Intent(intent) => return Ok(*intent),
             What::Undo { to } => to,
@@ -192,11 +210,12 @@ impl Keeper {
             )))
         };
         let history = self.versions(name).await.map_err(Fault::from)?;
+        let current = history.first().map_or(0, |(r, _)| *r);
         let version = match revision {
             Some(revision) => history.into_iter().find(|(r, _)| *r == revision),
             None => history
                 .into_iter()
-                .find(|(r, stack)| *r < kept.revision.max(1) && stack.is_some()),
+                .find(|(r, stack)| *r < current && stack.is_some()),
         };
         match version {
             Some((_, Some(stack))) => Ok(Intent::Restore {
@@ -246,35 +265,61 @@ impl Keeper {
         Ok(versions)
     }
 
-    /// Makes durable what is wanted from now on.
+    /// Makes durable what is wanted from now on, and what must be brought to its end, at once.
     async fn write(
         &self,
         name: &str,
         kept: &mut Kept,
         change: Change,
         word: &'static str,
+        unfinished: Option<Intent>,
     ) -> Result<(), Failure> {
         let stack = match change {
-            Change::Keep => return Ok(()),
-            Change::Delete if kept.stack.is_none() => return Ok(()),
-            Change::Put(stack) if kept.stack.as_ref() == Some(&*stack) => return Ok(()),
-            Change::Delete => None,
-            Change::Put(stack) => Some(*stack),
+            Change::Put(stack) if kept.stack.as_ref() != Some(&*stack) => Some(*stack),
+            Change::Delete if kept.stack.is_some() => None,
+            Change::Keep | Change::Delete | Change::Put(_) => {
+                return self.note_unfinished(name, kept, unfinished.as_ref()).await;
+            }
+        };
+        let unwritable = |e: serde_json::Error| {
+            Failure::failed(format!("what is wanted cannot be written: {e}"))
         };
         let value = stack.as_ref().map(serde_json::to_value).transpose();
-        let value =
-            value.map_err(|e| Failure::failed(format!("what is wanted cannot be written: {e}")))?;
+        let value = value.map_err(unwritable)?;
+        let note = unfinished.as_ref().map(serde_json::to_vec).transpose();
+        let note = note.map_err(unwritable)?;
         let options = Options {
             history: self.settings.borrow().history,
         };
         let name = name.to_owned();
         let written = with_store(&self.store, move |s| {
-            s.put((STACK, &name), value, (word, now()), options)
+            let key = format!("{UNFINISHED}{name}");
+            let local = Some((key.as_str(), note.as_deref()));
+            s.put_with((STACK, &name), value, (word, now()), options, local)
         });
         kept.revision = written.await?;
         kept.stack = stack;
+        kept.unfinished = unfinished;
         Ok(())
     }
+}
+
+/// What of an intent must be brought to its end, be it by the next agent: a `down`, with the project
+/// that it was decided with.
+fn unfinished(intent: &Intent, project: Option<&Project>) -> Option<Intent> {
+    match intent {
+        Intent::Down { options, .. } => Some(Intent::Down {
+            project: project.map(|p| Box::new(Definition::from(p))),
+            options: options.clone(),
+        }),
+        _ => None,
+    }
+}
+
+/// Whether work was not done because of somebody else: it was given up, or the Engine went away.
+fn cut_short(error: &wharfie_host::Error) -> bool {
+    use wharfie_host::Error;
+    error.is_engine_away() || matches!(error, Error::Cancelled(_) | Error::Gone { .. })
 }
 
 /// Whom nothing needs to be told.
@@ -284,13 +329,31 @@ impl Progress for Nobody {
     fn event(&self, _: usize, _: Event) {}
 }
 
-/// Tells what happens to each step.
-struct Teller<'a>(&'a UnboundedSender<Message>);
+/// Tells what happens to each step, and notes which are done.
+struct Teller<'a> {
+    tell: &'a UnboundedSender<Message>,
+    done: Mutex<BTreeSet<usize>>,
+}
+
+impl Teller<'_> {
+    /// Services with containers that the plan was to act on, and did not.
+    fn undone(&self, plan: &Plan) -> BTreeSet<String> {
+        let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        let steps = plan.steps.iter().enumerate();
+        let undone = steps.filter(|(i, _)| !done.contains(i));
+        let of = undone.filter_map(|(_, s)| s.operation.container());
+        of.map(|(service, _)| service.to_owned()).collect()
+    }
+}
 
 impl Progress for Teller<'_> {
     fn event(&self, step: usize, event: Event) {
+        if event == Event::Done {
+            let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+            done.insert(step);
+        }
         // Nobody may be left to hear it.
-        let _ = self.0.send(Message::Step {
+        let _ = self.tell.send(Message::Step {
             step,
             event: event.into(),
         });

@@ -37,6 +37,9 @@ pub(super) struct Keeper {
 const AGAIN: u8 = 6;
 const SOON: Duration = Duration::from_millis(10);
 
+/// A plan of healing is given up after so long, and made anew.
+const LONGEST: Duration = Duration::from_secs(60);
+
 /// Begin of the keys of what was begun.
 pub(super) const UNFINISHED: &str = "unfinished/";
 
@@ -150,7 +153,8 @@ impl Keeper {
     /// Whether nothing is wanted and nobody is at work.
     pub(super) fn is_idle(&self) -> bool {
         self.slots().iter().all(|slot| {
-            !slot.is_asked() && slot.kept.try_lock().is_ok_and(|kept| kept.stack.is_none())
+            let idle = |kept: &Kept| kept.stack.is_none() && kept.unfinished.is_none();
+            !slot.is_asked() && slot.kept.try_lock().is_ok_and(|kept| idle(&kept))
         })
     }
 
@@ -212,6 +216,11 @@ impl Keeper {
                         give_up.send_replace(true);
                         healing.await
                     }
+                    // What others wait for may never come; meanwhile more may have happened.
+                    () = tokio::time::sleep(LONGEST) => {
+                        give_up.send_replace(true);
+                        healing.await
+                    }
                 }
             };
             self.show(&slot, &kept);
@@ -249,7 +258,7 @@ impl Keeper {
                 return Duration::from_secs(1);
             }
         };
-        let signs = slot.signs(kept.resumed, !kept.known);
+        let signs = slot.signs(kept.resumed, !kept.known, now());
         let (backoff, at) = (settings.backoff, now());
         kept.ledger.observe(&stack, &seen, &signs, &backoff, at);
         kept.resumed = false;
@@ -367,6 +376,11 @@ impl Keeper {
     }
 }
 
+/// Whether a container could not be started because somebody is just removing it.
+fn is_leaving(why: &str) -> bool {
+    why.contains("marked for removal") || why.contains("No such container")
+}
+
 /// Notes which steps of a plan were begun, and which failed.
 #[derive(Default)]
 struct Recorder {
@@ -401,10 +415,26 @@ impl Recorder {
                 .collect::<BTreeSet<_>>()
         };
         let begun = services(&healing.plan, &mut steps.begun.iter().copied());
+        let failed = services(&healing.plan, &mut steps.failed.keys().copied());
+        // Without its image, its network or its volume a container cannot be made.
+        let resource = steps.failed.iter().find(|(step, _)| {
+            let step = healing.plan.steps.get(**step);
+            step.is_some_and(|s| s.operation.container().is_none())
+        });
         for task in healing.attempts.keys() {
             let service = wharfie_core::wanted::service_of(task);
-            if !begun.contains(service) {
-                ledger.withdraw(task);
+            match resource {
+                _ if begun.contains(service) => {
+                    if !failed.contains(service) {
+                        ledger.answered([&service.to_owned()]);
+                    }
+                }
+                Some((_, why)) => {
+                    if let Some(record) = ledger.tasks.get_mut(task) {
+                        record.reason.clone_from(why);
+                    }
+                }
+                None => ledger.withdraw(task),
             }
         }
         for (step, why) in &steps.failed {
@@ -414,11 +444,14 @@ impl Recorder {
             let Some((service, _)) = step.operation.container() else {
                 continue;
             };
-            let tasks = ledger.tasks.iter_mut();
-            for (_, record) in tasks.filter(|(task, record)| {
-                wharfie_core::wanted::service_of(task) == service && record.attempts > 0
-            }) {
-                record.reason.clone_from(why);
+            let of = |task: &&String| wharfie_core::wanted::service_of(task) == service;
+            for task in healing.attempts.keys().filter(of) {
+                if is_leaving(why) {
+                    // It was tried too soon: another container is made once this one is gone.
+                    ledger.withdraw(task);
+                } else if let Some(record) = ledger.tasks.get_mut(task) {
+                    record.reason.clone_from(why);
+                }
             }
         }
     }

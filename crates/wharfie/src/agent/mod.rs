@@ -29,7 +29,7 @@ use settings::{Given, Settings};
 /// How long requests at work may take to end when the agent ends.
 const DRAIN: Duration = Duration::from_secs(5);
 /// How long is waited for an agent that is just ending.
-const TAKE_OVER: Duration = Duration::from_secs(5);
+const TAKE_OVER: Duration = Duration::from_secs(10);
 
 /// How an agent is started.
 #[derive(Debug, Clone)]

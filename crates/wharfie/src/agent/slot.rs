@@ -91,8 +91,9 @@ impl Slot {
     }
 
     /// All signs there are.
-    pub(super) fn signs(&self, resumed: bool, fresh: bool) -> Signs {
-        let noted = self.noted();
+    pub(super) fn signs(&self, resumed: bool, fresh: bool, now: Millis) -> Signs {
+        let mut noted = self.noted();
+        noted.signalled.retain(|_, at| now - *at < SIGNAL_COUNTS);
         Signs {
             signalled: noted.signalled.keys().cloned().collect(),
             changed: noted.changed.clone(),

@@ -29,8 +29,8 @@ pub(super) async fn engine(keeper: Arc<Keeper>) {
                     None => engine,
                 };
                 info!(address = engine.address(), api = %engine.api(), "the Engine answers");
-                pause = PAUSES[0];
                 last_reason.clear();
+                let began = tokio::time::Instant::now();
                 let listening = listen(&keeper, &engine, was_away);
                 let moved = tokio::select! {
                     () = listening => false,
@@ -41,6 +41,13 @@ pub(super) async fn engine(keeper: Arc<Keeper>) {
                 });
                 keeper.set_engine(Err(away));
                 was_away = true;
+                // One that answers and tells nothing must not be asked without a pause.
+                if began.elapsed() > PAUSES[1] {
+                    pause = PAUSES[0];
+                } else if !moved {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(PAUSES[1]);
+                }
                 if moved {
                     info!("another Engine was set");
                 } else {
@@ -82,7 +89,7 @@ async fn changed(
 /// Passes on what happens until the Engine goes away.
 async fn listen(keeper: &Keeper, engine: &Engine, was_away: bool) {
     let mut happenings = std::pin::pin!(engine.happenings());
-    // The stream begins with what happened just before: nothing falls between it and the look.
+    // The stream begins a moment before now: nothing falls between it and the look.
     keeper.set_engine(Ok(engine.clone()));
     for slot in keeper.slots() {
         slot.away.fetch_or(was_away, Ordering::SeqCst);

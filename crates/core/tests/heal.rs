@@ -304,6 +304,60 @@ fn what_waited_for_a_job_comes_back_when_the_job_was_tidied_away() {
 }
 
 #[test]
+fn what_waits_for_a_job_that_failed_goes_on_waiting() {
+    let mut app = service("app");
+    let dependency = Dependency {
+        condition: Condition::CompletedSuccessfully,
+        required: true,
+        ..Dependency::default()
+    };
+    app.depends_on.insert("job".to_owned(), dependency);
+    let project = project(vec![service("job"), app]);
+    let stack = stack(&project);
+    let container = |service: &str, state: State, exit_code: Option<i64>| wharfie_core::Container {
+        state,
+        exit_code,
+        ..model::container(
+            &project,
+            &project.services[service],
+            1,
+            service,
+            &Seen::default(),
+        )
+    };
+    let mut seen = model::images(&project);
+    let network = wharfie_core::Network {
+        id: "n".to_owned(),
+        labels: [(wharfie_core::labels::PROJECT.to_owned(), "demo".to_owned())].into(),
+    };
+    seen.networks.insert("demo_default".to_owned(), network);
+    seen.containers = vec![
+        container("app", State::Created, None),
+        container("job", State::Exited, Some(3)),
+    ];
+    for c in &mut seen.containers {
+        c.networks.insert("demo_default".to_owned(), "n".to_owned());
+    }
+    let mut ledger = Ledger::default();
+    let signs = Signs::default();
+    ledger.observe(&stack, &seen, &signs, &Backoff::default(), 0);
+    let healing = heal(&stack, &seen, &ledger, &signs, 0).unwrap();
+    let done: Vec<String> = healing
+        .plan
+        .steps
+        .iter()
+        .map(|s| s.operation.to_string())
+        .collect();
+    assert_eq!(
+        done,
+        [
+            "wait until container demo-job-1 has ended well",
+            "start container demo-app-1"
+        ]
+    );
+}
+
+#[test]
 fn policies_are_read_from_both_places() {
     let of = |restart: &str| {
         let mut s = service("web");

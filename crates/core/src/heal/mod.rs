@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use ledger::{Backoff, End, Ledger, Millis, Record, Signs};
 pub use policy::Policy;
 use serde::{Deserialize, Serialize};
+use wharfie_compose::model::Condition;
 
 use crate::names;
 use crate::plan::{Operation, Plan};
@@ -73,13 +74,14 @@ pub fn heal(
         let Some(key) = key else {
             return Some(operation.clone());
         };
-        let waits = matches!(operation, Operation::Wait { .. });
-        // What stays as it is will not become what others could wait for.
-        if (waits || is_attempt(operation)) && stays(stack, ledger, key, operation) {
-            return None;
+        if let Operation::Wait { condition, .. } = operation {
+            return (!is_settled(stack, ledger, key, *condition)).then(|| operation.clone());
         }
         if !is_attempt(operation) {
             return Some(operation.clone());
+        }
+        if stays(stack, ledger, key, operation) {
+            return None;
         }
         let next = ledger.tasks.get(key).map_or(0, |r| r.next);
         if next > now {
@@ -196,6 +198,18 @@ fn is_attempt(operation: &Operation) -> bool {
             operation,
             Operation::StartContainer { .. } | Operation::RestartContainer { .. }
         )
+}
+
+/// Whether a task need not be waited for: it has done what others wait for, though its container may
+/// be gone, or it was decided that it stays as it is.
+fn is_settled(stack: &Stack, ledger: &Ledger, key: &str, condition: Condition) -> bool {
+    let service = stack.project.any_service(service_of(key));
+    let policy = service.map(|s| Policy::within(&stack.project, s));
+    let record = ledger.tasks.get(key).filter(|r| !r.asked);
+    let done = record.is_some_and(|r| r.end == Some(End::Own(0)));
+    stack.halted.contains(key)
+        || policy == Some(Policy::HandsOff)
+        || (done && condition == Condition::CompletedSuccessfully)
 }
 
 /// Whether a task is meant to stay as it is.

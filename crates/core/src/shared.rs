@@ -1,4 +1,4 @@
-//! Services that live with others: in their namespaces, or with their volumes.
+//! What several decisions need to know of a service: with whom it lives, its hash, its number.
 
 use wharfie_compose::model::{Project, Service};
 
@@ -80,4 +80,18 @@ pub fn revision(project: &Project, service: &Service) -> String {
     let mut hash = wharfie_compose::config_hash(&whole);
     hash.truncate(12);
     hash
+}
+
+/// Number of containers that a service is to have: what is asked for, or what its file says.
+#[must_use]
+pub fn replicas(service: &Service, asked: Option<u32>) -> u32 {
+    let deploy = service.deploy.as_ref();
+    let own = || {
+        if deploy.is_some_and(|d| d.mode.starts_with("global")) {
+            1
+        } else {
+            u32::try_from(service.replicas()).unwrap_or(0)
+        }
+    };
+    asked.unwrap_or_else(own)
 }

@@ -222,15 +222,7 @@ impl Stack {
         else {
             return 0;
         };
-        let own = || {
-            let deploy = definition.deploy.as_ref();
-            if deploy.is_some_and(|d| d.mode.starts_with("global")) {
-                1
-            } else {
-                u32::try_from(definition.replicas()).unwrap_or(0)
-            }
-        };
-        self.scale.get(service).copied().unwrap_or_else(own)
+        crate::shared::replicas(definition, self.scale.get(service).copied())
     }
 
     /// Lets go of services: they are no longer wanted.

@@ -6,7 +6,7 @@ mod model;
 
 use std::collections::BTreeSet;
 
-use model::{Model, any_project, project, running, service};
+use model::{Model, any_project, images, project, running, service};
 use proptest::prelude::*;
 use wharfie_compose::model::{Condition, Dependency, Project};
 use wharfie_core::heal::{self, Backoff, End, Ledger, Policy, Signs, heal};
@@ -258,8 +258,8 @@ fn a_job_that_is_done_is_not_done_again_when_it_is_removed() {
     assert_eq!(node.heal(&stack), []);
 }
 
-#[test]
-fn what_waited_for_a_job_comes_back_when_the_job_was_tidied_away() {
+/// A service that starts once a job has ended well.
+fn app_behind_job() -> Project {
     let mut app = service("app");
     let dependency = Dependency {
         condition: Condition::CompletedSuccessfully,
@@ -267,16 +267,14 @@ fn what_waited_for_a_job_comes_back_when_the_job_was_tidied_away() {
         ..Dependency::default()
     };
     app.depends_on.insert("job".to_owned(), dependency);
-    let project = project(vec![service("job"), app]);
+    project(vec![service("job"), app])
+}
+
+#[test]
+fn what_waited_for_a_job_comes_back_when_the_job_was_tidied_away() {
+    let project = app_behind_job();
     let stack = stack(&project);
-    let mut model = Model::new(Seen::default());
-    for name in ["app", "job"] {
-        let operation = Operation::PullImage {
-            service: name.to_owned(),
-            image: format!("image-{name}"),
-        };
-        model.operation(&project, &operation);
-    }
+    let mut model = Model::new(images(&project));
     let plan = up(&project, &model.seen, &UpOptions::default()).unwrap();
     // The model's jobs run for ever.
     let plan = lifecycle::filter_map(&plan, |o| {
@@ -305,14 +303,7 @@ fn what_waited_for_a_job_comes_back_when_the_job_was_tidied_away() {
 
 #[test]
 fn what_waits_for_a_job_that_failed_goes_on_waiting() {
-    let mut app = service("app");
-    let dependency = Dependency {
-        condition: Condition::CompletedSuccessfully,
-        required: true,
-        ..Dependency::default()
-    };
-    app.depends_on.insert("job".to_owned(), dependency);
-    let project = project(vec![service("job"), app]);
+    let project = app_behind_job();
     let stack = stack(&project);
     let container = |service: &str, state: State, exit_code: Option<i64>| wharfie_core::Container {
         state,
@@ -325,7 +316,7 @@ fn what_waits_for_a_job_that_failed_goes_on_waiting() {
             &Seen::default(),
         )
     };
-    let mut seen = model::images(&project);
+    let mut seen = images(&project);
     let network = wharfie_core::Network {
         id: "n".to_owned(),
         labels: [(wharfie_core::labels::PROJECT.to_owned(), "demo".to_owned())].into(),

@@ -95,7 +95,7 @@ fn the_first_up_makes_everything_in_order() {
 }
 
 #[test]
-fn scaling_down_takes_what_is_wrong_first() {
+fn scaling_down_takes_the_highest_numbers() {
     let mut project = project(vec![Service {
         scale: Some(3),
         ..service("a")
@@ -110,7 +110,31 @@ fn scaling_down_takes_what_is_wrong_first() {
     let plan = up(&project, &seen, &UpOptions::default()).unwrap();
     assert_eq!(
         lines(&plan),
-        ["remove container demo-a-1: more containers than wanted"]
+        [
+            "remove container demo-a-3: more containers than wanted",
+            "recreate container demo-a-1: its configuration changed",
+            "start container demo-a-1"
+        ]
+    );
+}
+
+#[test]
+fn a_number_beyond_those_wanted_is_not_kept_in_place_of_a_missing_one() {
+    let mut project = project(vec![Service {
+        scale: Some(3),
+        ..service("a")
+    }]);
+    let mut seen = running(&project);
+    seen.containers.retain(|c| c.number != 1);
+    project.services.get_mut("a").unwrap().scale = Some(2);
+    let plan = up(&project, &seen, &UpOptions::default()).unwrap();
+    assert_eq!(
+        lines(&plan),
+        [
+            "remove container demo-a-3: more containers than wanted",
+            "create container demo-a-1",
+            "start container demo-a-1"
+        ]
     );
 }
 

@@ -79,12 +79,6 @@ impl Store {
         })
     }
 
-    /// The file.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// The newest version of an object, a deleted one too.
     ///
     /// # Errors

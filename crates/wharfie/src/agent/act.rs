@@ -66,15 +66,7 @@ impl Keeper {
         let project = intent
             .project()
             .or_else(|| kept.stack.as_ref().map(|s| s.project.clone()));
-        let looks_at_images = match &intent {
-            Intent::Up { .. } | Intent::Restore { .. } => true,
-            Intent::Down { options, .. } => options.images.is_some(),
-            _ => false,
-        };
-        let scope = match &project {
-            Some(project) if looks_at_images => Scope::Project(project),
-            _ => Scope::Name(name),
-        };
+        let scope = scope(&intent, name, project.as_ref());
         let seen = engine.observe(scope).await.map_err(|e| one(e.into()))?;
         let decision = intent.decide(kept.stack.as_ref(), project.as_ref(), &seen);
         let decision = decision.map_err(|refusal| one(refusal.into()))?;
@@ -158,12 +150,7 @@ impl Keeper {
         };
         let name = slot.name.as_str();
         let project = intent.project();
-        let scope = match (&project, &intent) {
-            (Some(project), Intent::Down { options, .. }) if options.images.is_some() => {
-                Scope::Project(project)
-            }
-            _ => Scope::Name(name),
-        };
+        let scope = scope(&intent, name, project.as_ref());
         let seen = engine.observe(scope).await?;
         let decision = intent.decide(kept.stack.as_ref(), project.as_ref(), &seen);
         let decision = decision.map_err(|refusal| Failure::failed(refusal.to_string()))?;
@@ -313,6 +300,19 @@ fn unfinished(intent: &Intent, project: Option<&Project>) -> Option<Intent> {
             options: options.clone(),
         }),
         _ => None,
+    }
+}
+
+/// What must be looked at to decide on an intent: images only where they matter.
+fn scope<'a>(intent: &Intent, name: &'a str, project: Option<&'a Project>) -> Scope<'a> {
+    let images = match intent {
+        Intent::Up { .. } | Intent::Restore { .. } => true,
+        Intent::Down { options, .. } => options.images.is_some(),
+        _ => false,
+    };
+    match project {
+        Some(project) if images => Scope::Project(project),
+        _ => Scope::Name(name),
     }
 }
 

@@ -11,18 +11,8 @@ use crate::{labels, names, shared};
 
 impl<'a> Planner<'a> {
     pub(super) fn count(&self, service: &Service) -> Result<u32, Refusal> {
-        let wanted = self.options.scale.get(&service.name).copied();
-        let global = service
-            .deploy
-            .as_ref()
-            .is_some_and(|d| d.mode.starts_with("global"));
-        let count = wanted.unwrap_or_else(|| {
-            if global {
-                1
-            } else {
-                u32::try_from(service.replicas()).unwrap_or(0)
-            }
-        });
+        let asked = self.options.scale.get(&service.name).copied();
+        let count = shared::replicas(service, asked);
         let not_scalable = |why: &str| {
             Err(Refusal::NotScalable {
                 service: service.name.clone(),
@@ -62,13 +52,15 @@ impl<'a> Planner<'a> {
             .filter(|c| c.service == service.name && !c.oneoff)
             .map(|c| (c, self.why_recreate(service, hash.as_deref(), c, before)))
             .collect();
-        // When some must go, those that are wrong go first, then the highest numbers.
+        // Of two with one number, the one that is wrong goes.
         present.sort_by_key(|(c, wrong)| (wrong.is_some(), c.number));
-        let count = self.count(service)? as usize;
+        let count = self.count(service)?;
         let mut numbers: BTreeSet<u32> = BTreeSet::new();
-        let mut tasks = Vec::with_capacity(count);
+        let mut tasks = Vec::new();
         for (container, wrong) in present {
-            if tasks.len() == count || container.number == 0 || !numbers.insert(container.number) {
+            // A task is known by its number: what is beyond those wanted goes, however right.
+            let wanted = (1..=count).contains(&container.number);
+            if !wanted || !numbers.insert(container.number) {
                 surplus.push(container);
                 continue;
             }
@@ -96,9 +88,8 @@ impl<'a> Planner<'a> {
                 seen: Some(container),
             });
         }
-        let mut free = (1..).filter(|n| !numbers.contains(n));
-        let missing: Vec<u32> = free.by_ref().take(count - tasks.len()).collect();
-        tasks.extend(missing.into_iter().map(|number| Task {
+        let missing = (1..=count).filter(|n| !numbers.contains(n));
+        tasks.extend(missing.map(|number| Task {
             service,
             number,
             name: names::container(&self.project.name, service, number),

@@ -248,7 +248,7 @@ async fn decide(
             .collect::<Result<Vec<_>, _>>()
             .map_err(failed)?
             .into_iter()
-            .flat_map(|(kind, all)| all.into_iter().map(move |(name, _)| Key::new(kind, name)))
+            .flat_map(|(kind, all)| all.into_iter().map(move |record| Key::new(kind, record.name)))
             .collect();
         let records = replica.records(&keys, wire::LARGEST_FRAME / 2).map_err(failed)?;
         Ok((written, records, request.name))

@@ -20,9 +20,14 @@ pub mod transport;
 pub mod wire;
 
 pub use cluster::{Cluster, ClusterError, Config, Node, State};
-pub use id::NodeId;
+pub use clock::{Clock, MAX_AHEAD, Stamp};
+pub use id::{NodeId, NotAnId};
 pub use identity::Identity;
 pub use mesh::{Event, Mesh, Services};
-pub use replica::Replica;
-pub use store::{Error, FORMAT, Object, Options, Store};
+pub use replica::{
+    Batch, Difference, GONE, Key, LARGEST_BATCH, LARGEST_VALUE, LONGEST_KIND, LONGEST_NAME,
+    LONGEST_NOTE, Lost, MOST_RECORDS, Malformed, Merged, Record, Refusal, Replica, Summary,
+    TOMBSTONE, Version, decode, encode,
+};
+pub use store::{Error, FORMAT, Options, Store};
 pub use token::Token;

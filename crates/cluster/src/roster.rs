@@ -50,12 +50,12 @@ impl Roster {
         let removed: BTreeSet<NodeId> = replica
             .list(REMOVED)?
             .into_iter()
-            .filter_map(|(name, _)| name.parse().ok())
+            .filter_map(|record| record.name.parse().ok())
             .collect();
         let mut members = BTreeMap::new();
-        for (name, object) in replica.list(MEMBER)? {
-            let id = name.parse().ok().filter(|id| !removed.contains(id));
-            let value = object.value.map(serde_json::from_value);
+        for record in replica.list(MEMBER)? {
+            let id = record.name.parse().ok().filter(|id| !removed.contains(id));
+            let value = record.value.map(serde_json::from_value);
             if let (Some(id), Some(Ok(member))) = (id, value) {
                 members.insert(id, member);
             }

@@ -139,8 +139,6 @@ pub struct Mesh {
     dial: Notify,
     /// Nodes to which somebody wants a link.
     wishes: Mutex<BTreeSet<NodeId>>,
-    /// Versions that were refused, so that each is logged once.
-    refused: Mutex<BTreeSet<(Key, Stamp)>>,
     over: watch::Sender<bool>,
     life: Life,
     traffic: Traffic,
@@ -180,7 +178,6 @@ impl Mesh {
             acks: Mutex::default(),
             dial: Notify::new(),
             wishes: Mutex::default(),
-            refused: Mutex::default(),
             over: watch::Sender::new(false),
             life,
             traffic: Traffic::default(),
@@ -300,16 +297,9 @@ impl Mesh {
 
     /// Takes over what others wrote; the stamps of what is durable here now.
     async fn absorb(&self, batch: Batch, from: NodeId) -> Vec<Stamp> {
-        for (key, refusal) in &batch.refused {
-            warn!(from = from.short(), "{} {}: {refusal}", key.kind, key.name);
-        }
-        if batch.records.is_empty() {
-            return Vec::new();
-        }
-        let stamps: BTreeMap<Key, Stamp> =
+        let mut durable: BTreeMap<Key, Stamp> =
             batch.records.iter().map(|r| (r.key(), r.stamp)).collect();
-        let records = batch.records;
-        let merged = self.with_replica(move |r| r.merge(records, now_millis()));
+        let merged = self.with_replica(move |r| r.merge(batch, now_millis()));
         let merged = match merged.await {
             Some(Ok(merged)) => merged,
             Some(Err(e)) => {
@@ -318,11 +308,10 @@ impl Mesh {
             }
             None => return Vec::new(),
         };
-        let mut durable = stamps;
+        // The replica tells of each but once.
         for (key, refusal) in merged.refused {
-            if let Some(stamp) = durable.remove(&key) {
-                self.refuse(key, stamp, from, &refusal.to_string());
-            }
+            warn!(from = from.short(), "{} {} is refused: {refusal}", key.kind, key.name);
+            durable.remove(&key);
         }
         self.follow(&merged.applied).await;
         if !merged.applied.is_empty() {
@@ -333,16 +322,6 @@ impl Mesh {
             self.tell(Event::Lost(merged.lost));
         }
         durable.into_values().collect()
-    }
-
-    fn refuse(&self, key: Key, stamp: Stamp, from: NodeId, why: &str) {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        if refused.len() > 1_000 {
-            refused.clear();
-        }
-        if refused.insert((key.clone(), stamp)) {
-            warn!(from = from.short(), "{} {} is refused: {why}", key.kind, key.name);
-        }
     }
 
     /// Acts on changes of the members.

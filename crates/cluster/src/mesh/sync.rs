@@ -12,7 +12,7 @@ use rand::RngExt;
 use rand::seq::IteratorRandom;
 use tracing::{debug, warn};
 
-use super::{Mesh, links, rng};
+use super::{Mesh, links, now_millis, rng};
 use crate::id::NodeId;
 use crate::replica::Key;
 use crate::transport::Stream;
@@ -58,14 +58,14 @@ async fn begin(mesh: &Arc<Mesh>, peer: NodeId) -> Result<(), WireError> {
     let service = links::SYNC.to_owned();
     wire::send(&mut stream, &Opening { service }).await?;
     let compare = Compare {
-        summary: mesh.with_replica(|r| r.summary()).await.ok_or_else(|| gone(()))?,
+        summary: mesh.with_replica(|r| r.summary(now_millis())).await.ok_or_else(|| gone(()))?,
         reports: versions(mesh),
     };
     say(mesh, &mut stream, &compare).await?;
     let theirs: Differences = wire::expect(&mut stream).await?;
     take_reports(mesh, &mut stream, theirs.reports, peer).await?;
     let (versions, buckets) = (theirs.versions, theirs.buckets);
-    let difference = mesh.with_replica(move |r| r.compare(&versions, &buckets));
+    let difference = mesh.with_replica(move |r| r.compare(&versions, &buckets, now_millis()));
     let difference = difference.await.ok_or_else(|| gone(()))?;
     let batches = batches(mesh, difference.have).await;
     let reports = newest(mesh, &theirs.wanted);
@@ -98,8 +98,8 @@ pub(super) async fn answer(
 ) -> Result<(), WireError> {
     let Compare { summary, reports } = wire::expect(&mut stream).await?;
     let found = mesh.with_replica(move |r| {
-        let buckets = r.summary().differing(&summary);
-        let versions = r.versions(&buckets);
+        let buckets = r.summary(now_millis()).differing(&summary);
+        let versions = r.versions(&buckets, now_millis());
         (buckets, versions)
     });
     let (buckets, versions) = found.await.ok_or_else(|| gone(()))?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
-use wharfie_cluster::Store;
+use wharfie_cluster::Replica;
 use wharfie_core::heal::{self, Ledger, Millis};
 use wharfie_core::{Intent, Plan, Stack};
 use wharfie_host::{Change, Engine, Event, ExecuteContext, Happened, Progress, Scope};
@@ -23,8 +23,8 @@ pub(super) const STACK: &str = "stack";
 
 /// What the agent does its work with.
 pub(super) struct Keeper {
-    /// What is durable.
-    pub(super) store: Arc<Store>,
+    /// What is wanted, durably; with what concerns this node alone beside it.
+    pub(super) replica: Arc<Replica>,
     /// The settings as they are now.
     pub(super) settings: watch::Sender<Settings>,
     /// The Engine, or why there is none.
@@ -52,37 +52,38 @@ fn ledger_key(stack: &str) -> String {
     format!("ledger/{stack}")
 }
 
-/// Does something with the store where it may wait for the disk.
-pub(super) async fn with_store<T: Send + 'static>(
-    store: &Arc<Store>,
-    f: impl FnOnce(&Store) -> Result<T, wharfie_cluster::Error> + Send + 'static,
+/// Does something with what is durable where it may wait for the disk.
+pub(super) async fn with_replica<T: Send + 'static>(
+    replica: &Arc<Replica>,
+    f: impl FnOnce(&Replica) -> Result<T, wharfie_cluster::Error> + Send + 'static,
 ) -> Result<T, Failure> {
-    let store = Arc::clone(store);
-    let done = tokio::task::spawn_blocking(move || f(&store)).await;
+    let replica = Arc::clone(replica);
+    let done = tokio::task::spawn_blocking(move || f(&replica)).await;
     let done = done.map_err(|e| Failure::failed(format!("the store cannot be used: {e}")))?;
     done.map_err(Failure::from)
 }
 
 impl Keeper {
     /// Reads what is wanted, and begins to keep it. Must be called in the runtime.
-    pub(super) fn begin(store: Arc<Store>, settings: Settings) -> Result<Arc<Self>, Failure> {
+    pub(super) fn begin(replica: Arc<Replica>, settings: Settings) -> Result<Arc<Self>, Failure> {
         let away = Failure::NoEngine(crate::failure::Message::new("the Engine was not asked yet"));
         let keeper = Arc::new(Self {
             settings: watch::Sender::new(settings),
             engine: watch::Sender::new(Err(away.into())),
             slots: Mutex::default(),
-            store,
+            replica,
         });
         let rebooted = keeper.rebooted()?;
         let mut unfinished: BTreeMap<String, Intent> = BTreeMap::new();
-        for (name, bytes) in keeper.store.locals(UNFINISHED)? {
+        for (name, bytes) in keeper.replica.store().locals(UNFINISHED)? {
             match serde_json::from_slice(&bytes) {
                 Ok(intent) => drop(unfinished.insert(name, intent)),
                 Err(e) => error!(stack = name, "what was begun cannot be read: {e}"),
             }
         }
-        for (name, object) in keeper.store.list(STACK)? {
-            let value = object.value.unwrap_or_default();
+        for record in keeper.replica.list(STACK)? {
+            let name = record.name;
+            let value = record.value.unwrap_or_default();
             let stack: Stack = match serde_json::from_value(value) {
                 Ok(stack) => stack,
                 Err(e) => {
@@ -92,13 +93,14 @@ impl Keeper {
                 }
             };
             let saved: Ledger = keeper
-                .store
+                .replica
+                .store()
                 .local(&ledger_key(&name))?
                 .and_then(|bytes| serde_json::from_slice(&bytes).ok())
                 .unwrap_or_default();
             let kept = Kept {
                 stack: Some(stack),
-                revision: object.revision,
+                revision: record.revision,
                 ledger: saved.clone(),
                 saved,
                 unfinished: unfinished.remove(&name),
@@ -120,11 +122,11 @@ impl Keeper {
     /// Whether the machine was started since the last agent ran.
     fn rebooted(&self) -> Result<bool, Failure> {
         let boot = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let last = self.store.local("boot")?;
+        let last = self.replica.store().local("boot")?;
         if last.as_ref() == Some(&boot) {
             return Ok(false);
         }
-        self.store.set_local("boot", Some(&boot))?;
+        self.replica.store().set_local("boot", Some(&boot))?;
         Ok(last.is_some())
     }
 
@@ -339,7 +341,10 @@ impl Keeper {
             Ok(bytes) => bytes,
             Err(e) => return error!("cannot write down what is remembered: {e}"),
         };
-        let saved = with_store(&self.store, move |s| s.set_local(&key, Some(&bytes))).await;
+        let saved = with_replica(&self.replica, move |r| {
+            r.store().set_local(&key, Some(&bytes))
+        })
+        .await;
         match saved {
             Ok(()) => kept.saved = durable,
             // Healing goes on without.
@@ -352,7 +357,8 @@ impl Keeper {
         kept.ledger = Ledger::default();
         kept.saved = Ledger::default();
         let key = ledger_key(&slot.name);
-        if let Err(e) = with_store(&self.store, move |s| s.set_local(&key, None)).await {
+        if let Err(e) = with_replica(&self.replica, move |r| r.store().set_local(&key, None)).await
+        {
             error!(stack = slot.name, "{}", e.text());
         }
     }

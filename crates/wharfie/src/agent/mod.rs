@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tracing::{info, warn};
-use wharfie_cluster::Store;
+use wharfie_cluster::{NodeId, Options, Replica, Store};
 
 use crate::failure::Failure;
 use keeper::Keeper;
@@ -127,7 +127,12 @@ pub(crate) async fn run(start: Start) -> Result<(), Failure> {
     let store = open(&settings.state_dir).await?;
     let socket = settings.socket.clone();
     let listener = http::bind(&socket, settings.socket_group.as_deref()).await?;
-    let keeper = Keeper::begin(Arc::new(store), settings)?;
+    let time = u64::try_from(keeper::now()).unwrap_or(0);
+    let replica = Replica::open(Arc::new(store), NodeId::NONE, time)?;
+    replica.set_options(Options {
+        history: settings.history,
+    });
+    let keeper = Keeper::begin(Arc::new(replica), settings)?;
     let agent = Arc::new(Agent {
         start,
         keeper: Arc::clone(&keeper),

@@ -265,6 +265,7 @@ impl Cluster {
                     Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => return,
                 },
+                () = mesh.stopped() => return,
                 _ = addresses.tick() => {
                     self.tell_addresses(&mesh).await;
                     self.close_door(&mesh).await;
@@ -302,7 +303,8 @@ impl Cluster {
         let seen: Vec<SocketAddr> = seen.copied().collect();
         addresses.extend(seen);
         let (mut old, mut new) = (member.addresses.clone(), addresses.clone());
-        (old.sort(), new.sort()).1;
+        old.sort();
+        new.sort();
         if old == new || addresses.is_empty() {
             return;
         }
@@ -322,7 +324,11 @@ impl Cluster {
         if !self.config.advertise.is_empty() {
             return self.config.advertise.clone();
         }
-        found.into_iter().filter(|a| is_reachable(a.ip())).take(8).collect()
+        found
+            .into_iter()
+            .filter(|a| is_reachable(a.ip()))
+            .take(8)
+            .collect()
     }
 
     async fn expelled(&self, mesh: &Mesh) {
@@ -410,7 +416,9 @@ impl Cluster {
     ) -> Result<(), ClusterError> {
         let _one = self.changing.lock().await;
         let belongs = self.belongs()?;
-        let alone = self.mesh().is_none_or(|m| m.door().roster().members.len() <= 1);
+        let alone = self
+            .mesh()
+            .is_none_or(|m| m.door().roster().members.len() <= 1);
         if belongs.as_ref().is_some_and(|b| !b.expelled) && !alone {
             return Err(ClusterError::Refused(
                 "this node is in a cluster already, and two clusters do not merge: remove it there first (`wharfie node rm`), or join the other's nodes one by one"
@@ -438,7 +446,10 @@ impl Cluster {
             Identity::retire(&self.config.dir)?;
             let identity = Identity::load_or_make(&self.config.dir)?;
             self.replica.set_me(identity.id())?;
-            *self.identity.write().unwrap_or_else(PoisonError::into_inner) = identity;
+            *self
+                .identity
+                .write()
+                .unwrap_or_else(PoisonError::into_inner) = identity;
         }
         let door = Arc::new(Door::default());
         let transport = self.bind(&door).await?;
@@ -480,13 +491,18 @@ impl Cluster {
     /// What this node has of its own.
     fn brings(&self) -> Vec<Key> {
         let all = self.replica.keys().into_iter();
-        all.filter(|k| k.kind != MEMBER && k.kind != REMOVED).collect()
+        all.filter(|k| k.kind != MEMBER && k.kind != REMOVED)
+            .collect()
     }
 
     /// All members, this node first; also those that were removed, if `removed`.
     #[must_use]
     pub fn nodes(&self) -> Vec<Node> {
-        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let own = self
+            .own
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let Some(mesh) = self.mesh() else {
             return vec![Node {
                 id: self.me(),
@@ -618,7 +634,8 @@ impl Cluster {
             }
         }
         let key = Key::new(MEMBER, node.to_string());
-        mesh.put(key, serde_json::to_value(&member).ok(), "node label").await?;
+        mesh.put(key, serde_json::to_value(&member).ok(), "node label")
+            .await?;
         Ok(())
     }
 
@@ -627,7 +644,9 @@ impl Cluster {
     /// # Errors
     /// There is no such member, or it is this node, or the store cannot be written.
     pub async fn remove(&self, node: NodeId) -> Result<(), ClusterError> {
-        let mesh = self.mesh().filter(|m| m.door().roster().members.contains_key(&node));
+        let mesh = self
+            .mesh()
+            .filter(|m| m.door().roster().members.contains_key(&node));
         let Some(mesh) = mesh else {
             return Err(ClusterError::Refused("there is no such node".to_owned()));
         };
@@ -636,10 +655,17 @@ impl Cluster {
                 "a node does not remove itself: do it on another one".to_owned(),
             ));
         }
-        let name = mesh.door().roster().members.get(&node).map(|m| m.name.clone());
+        let name = mesh
+            .door()
+            .roster()
+            .members
+            .get(&node)
+            .map(|m| m.name.clone());
         let value = serde_json::json!({ "name": name, "time": now_millis() });
-        mesh.put(Key::new(REMOVED, node.to_string()), Some(value), "node rm").await?;
-        mesh.put(Key::new(MEMBER, node.to_string()), None, "node rm").await?;
+        mesh.put(Key::new(REMOVED, node.to_string()), Some(value), "node rm")
+            .await?;
+        mesh.put(Key::new(MEMBER, node.to_string()), None, "node rm")
+            .await?;
         Ok(())
     }
 
@@ -651,7 +677,11 @@ impl Cluster {
 
     /// Leaves the others in peace: the agent ends.
     pub async fn stop(&self) {
-        let running = self.running.write().unwrap_or_else(PoisonError::into_inner).take();
+        let running = self
+            .running
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(running) = running {
             running.mesh.stop().await;
         }

@@ -151,7 +151,10 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         let again = Identity::load_or_make(dir.path()).unwrap();
         assert_eq!(first.id(), again.id());
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         Identity::retire(dir.path()).unwrap();
         assert_ne!(Identity::load_or_make(dir.path()).unwrap().id(), first.id());
     }
@@ -162,6 +165,9 @@ mod tests {
         fs::write(dir.path().join(KEY_FILE), "xyz").unwrap();
         let error = Identity::load_or_make(dir.path()).unwrap_err();
         assert!(error.to_string().contains("holds no key"), "{error}");
-        assert_eq!(fs::read_to_string(dir.path().join(KEY_FILE)).unwrap(), "xyz");
+        assert_eq!(
+            fs::read_to_string(dir.path().join(KEY_FILE)).unwrap(),
+            "xyz"
+        );
     }
 }

@@ -248,9 +248,14 @@ async fn decide(
             .collect::<Result<Vec<_>, _>>()
             .map_err(failed)?
             .into_iter()
-            .flat_map(|(kind, all)| all.into_iter().map(move |record| Key::new(kind, record.name)))
+            .flat_map(|(kind, all)| {
+                all.into_iter()
+                    .map(move |record| Key::new(kind, record.name))
+            })
             .collect();
-        let records = replica.records(&keys, wire::LARGEST_FRAME / 2).map_err(failed)?;
+        let records = replica
+            .records(&keys, wire::LARGEST_FRAME / 2)
+            .map_err(failed)?;
         Ok((written, records, request.name))
     });
     match outcome.await {
@@ -295,8 +300,7 @@ pub async fn ask(
 ) -> Result<(ClusterId, Vec<Record>), JoinError> {
     let issuer = token.issuer.short();
     let at: Vec<String> = token.addresses.iter().map(ToString::to_string).collect();
-    let unreachable =
-        |why: String| JoinError::Unreachable(issuer.clone(), at.join(", "), why);
+    let unreachable = |why: String| JoinError::Unreachable(issuer.clone(), at.join(", "), why);
     let broken = |why: &dyn std::fmt::Display| JoinError::Broken(issuer.clone(), why.to_string());
     let link = transport
         .connect(token.issuer, token.addresses.clone(), Purpose::Join)
@@ -375,7 +379,10 @@ mod tests {
     fn each_refusal_says_what_to_do() {
         let roster = Roster::default();
         let peer = NodeId([2; 32]);
-        assert_eq!(admit(&request(), peer, Some(&good()), &roster, &[], NOW), Ok(()));
+        assert_eq!(
+            admit(&request(), peer, Some(&good()), &roster, &[], NOW),
+            Ok(())
+        );
         assert!(refusal(&request(), None, &roster).contains("not known"));
         let expired = Issued {
             expires: NOW / 1000 - 5,
@@ -427,13 +434,23 @@ mod tests {
         };
         assert!(refusal(&request(), Some(&good()), &removed).contains("was removed"));
         let key = [Key::new("stack", "web")];
-        let both = admit(&request(), peer, Some(&good()), &Roster::default(), &key, NOW);
+        let both = admit(
+            &request(),
+            peer,
+            Some(&good()),
+            &Roster::default(),
+            &key,
+            NOW,
+        );
         assert!(both.unwrap_err().contains("stack web"));
         // Whose answer was lost may ask again.
         let used = Issued {
             used_by: Some(peer),
             ..good()
         };
-        assert_eq!(admit(&request(), peer, Some(&used), &twice, &[], NOW), Ok(()));
+        assert_eq!(
+            admit(&request(), peer, Some(&used), &twice, &[], NOW),
+            Ok(())
+        );
     }
 }

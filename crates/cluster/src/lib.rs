@@ -19,8 +19,8 @@ pub mod token;
 pub mod transport;
 pub mod wire;
 
-pub use cluster::{Cluster, ClusterError, Config, Node, State};
 pub use clock::{Clock, MAX_AHEAD, Stamp};
+pub use cluster::{Cluster, ClusterError, Config, Node, State};
 pub use id::{NodeId, NotAnId};
 pub use identity::Identity;
 pub use mesh::{Event, Mesh, Services};

@@ -147,7 +147,8 @@ impl Swim {
     }
 
     /// This life of the node.
-    pub(crate) fn life(&self) -> Life {
+    #[cfg(test)]
+    fn life(&self) -> Life {
         *self.foca.identity()
     }
 
@@ -313,7 +314,11 @@ mod tests {
                     node: NodeId([i; 32]),
                     epoch: 1,
                 };
-                Swim::new(life, &Timing::default(), StdRng::seed_from_u64(u64::from(i)))
+                Swim::new(
+                    life,
+                    &Timing::default(),
+                    StdRng::seed_from_u64(u64::from(i)),
+                )
             })
             .collect()
     }

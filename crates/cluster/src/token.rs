@@ -44,7 +44,9 @@ pub enum BadToken {
     #[error("this join token is of another version of wharfie: install the same version here")]
     OtherVersion,
     /// Part of it is missing or wrong.
-    #[error("this join token is cut off or mistyped: copy the whole line that `wharfie token` wrote")]
+    #[error(
+        "this join token is cut off or mistyped: copy the whole line that `wharfie token` wrote"
+    )]
     Damaged,
 }
 
@@ -124,9 +126,15 @@ mod tests {
     #[test]
     fn mistakes_are_told_apart() {
         let text = token().to_string();
-        assert_eq!(text[..text.len() - 3].parse::<Token>(), Err(BadToken::Damaged));
+        assert_eq!(
+            text[..text.len() - 3].parse::<Token>(),
+            Err(BadToken::Damaged)
+        );
         assert_eq!("hello".parse::<Token>(), Err(BadToken::NoToken));
-        assert_eq!("wharfie-2-abc".parse::<Token>(), Err(BadToken::OtherVersion));
+        assert_eq!(
+            "wharfie-2-abc".parse::<Token>(),
+            Err(BadToken::OtherVersion)
+        );
         let other = if text.ends_with('A') { "B" } else { "A" };
         let mistyped = format!("{}{other}{}", &text[..30], &text[31..]);
         assert!(mistyped == text || mistyped.parse::<Token>() == Err(BadToken::Damaged));

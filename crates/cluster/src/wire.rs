@@ -282,7 +282,10 @@ mod tests {
         };
         let mut bytes = vec![0, 0, 0, 3, 99, 99, 1, 2, 3];
         bytes.extend(encode(&opening).unwrap());
-        assert_eq!(block(expect::<Opening>(&mut bytes.as_slice())).unwrap(), opening);
+        assert_eq!(
+            block(expect::<Opening>(&mut bytes.as_slice())).unwrap(),
+            opening
+        );
     }
 
     #[test]
@@ -297,9 +300,15 @@ mod tests {
     #[test]
     fn a_length_alone_takes_no_memory() {
         let bytes = [0xff_u8; 6];
-        assert!(matches!(block(next(&mut &bytes[..])), Err(WireError::Large(_))));
+        assert!(matches!(
+            block(next(&mut &bytes[..])),
+            Err(WireError::Large(_))
+        ));
         let bytes = [0, 0xff, 0xff, 0xff, 0, 1];
-        assert!(matches!(block(next(&mut &bytes[..])), Err(WireError::Ended(_))));
+        assert!(matches!(
+            block(next(&mut &bytes[..])),
+            Err(WireError::Ended(_))
+        ));
     }
 
     proptest! {

@@ -34,7 +34,8 @@ pub(super) enum Sign {
 const TOLD: usize = 2_000;
 
 pub(super) async fn run(mesh: Arc<Mesh>, mut signs: mpsc::UnboundedReceiver<Sign>) {
-    let rng = StdRng::try_from_rng(&mut SysRng).unwrap_or_else(|_| StdRng::seed_from_u64(now_millis()));
+    let rng =
+        StdRng::try_from_rng(&mut SysRng).unwrap_or_else(|_| StdRng::seed_from_u64(now_millis()));
     let mut swim = Swim::new(mesh.life, &mesh.setup.timing, rng);
     loop {
         let next = swim.next();

@@ -112,7 +112,9 @@ async fn call(mesh: &Arc<Mesh>, id: NodeId) {
     let Some(member) = mesh.door.roster().members.get(&id).cloned() else {
         return;
     };
-    let call = mesh.transport.connect(id, member.addresses, Purpose::Member);
+    let call = mesh
+        .transport
+        .connect(id, member.addresses, Purpose::Member);
     match call.await {
         Ok(link) => links::adopt(mesh, link),
         Err(e) => tracing::trace!(peer = id.short(), "no link: {e}"),

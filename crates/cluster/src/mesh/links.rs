@@ -125,7 +125,10 @@ async fn serve(mesh: Arc<Mesh>, link: Arc<dyn Link>, frames: mpsc::Receiver<Arc<
     match ended {
         Ended::ByPeer(Why::Leaving) => mesh.sign(Sign::Left(peer)),
         Ended::ByPeer(Why::Removed) => {
-            warn!(peer = peer.short(), "this node was removed from the cluster");
+            warn!(
+                peer = peer.short(),
+                "this node was removed from the cluster"
+            );
             mesh.tell(Event::Expelled);
         }
         // It is no failure: nobody needed it, or there is another.
@@ -206,11 +209,7 @@ async fn push(
 }
 
 /// Hears the peer's greeting, and everything that changes from now on.
-async fn listen(
-    mesh: &Arc<Mesh>,
-    link: &Arc<dyn Link>,
-    stream: Stream,
-) -> Result<(), WireError> {
+async fn listen(mesh: &Arc<Mesh>, link: &Arc<dyn Link>, stream: Stream) -> Result<(), WireError> {
     let peer = link.peer();
     let (mut read, mut write): (ReadHalf<Stream>, WriteHalf<Stream>) = tokio::io::split(stream);
     let hello: Hello = wire::expect(&mut read).await?;
@@ -227,7 +226,8 @@ async fn listen(
     if skew.abs() > SKEW {
         warn!(
             peer = peer.short(),
-            "its clock differs by {} s from the one here", skew / 1000
+            "its clock differs by {} s from the one here",
+            skew / 1000
         );
     }
     if let Some(peered) = mesh.links().get_mut(&peer) {
@@ -280,7 +280,9 @@ impl Mesh {
             return Ok(link);
         }
         let Some(member) = self.door.roster().members.get(&node).cloned() else {
-            return Err(OpenError::Refused("it is no member of the cluster".to_owned()));
+            return Err(OpenError::Refused(
+                "it is no member of the cluster".to_owned(),
+            ));
         };
         let call = self
             .transport

@@ -190,10 +190,9 @@ impl Mesh {
     }
 
     async fn until_over(self: Arc<Self>, work: impl Future<Output = ()>) {
-        let mut over = self.over.subscribe();
         tokio::select! {
             () = work => {}
-            _ = over.wait_for(|over| *over) => {}
+            () = self.stopped() => {}
         }
     }
 
@@ -209,6 +208,13 @@ impl Mesh {
         self.over.send_replace(true);
         let closed = self.transport.close();
         let _ = tokio::time::timeout(Duration::from_secs(1), closed).await;
+    }
+
+    /// Returns when the node was stopped.
+    pub async fn stopped(&self) {
+        let mut over = self.over.subscribe();
+        // The sender is the mesh's own: it outlives this.
+        let _ = over.wait_for(|over| *over).await;
     }
 
     /// This node.
@@ -310,7 +316,10 @@ impl Mesh {
         };
         // The replica tells of each but once.
         for (key, refusal) in merged.refused {
-            warn!(from = from.short(), "{} {} is refused: {refusal}", key.kind, key.name);
+            warn!(
+                from = from.short(),
+                "{} {} is refused: {refusal}", key.kind, key.name
+            );
             durable.remove(&key);
         }
         self.follow(&merged.applied).await;
@@ -319,14 +328,40 @@ impl Mesh {
             self.forward(&merged.applied, from).await;
         }
         if !merged.lost.is_empty() {
+            self.tell_of_lost(&merged.lost).await;
             self.tell(Event::Lost(merged.lost));
         }
         durable.into_values().collect()
     }
 
+    /// An edit of ours that lost must be in the history everywhere: reconciliation is about what
+    /// counts, and would not bring it there.
+    async fn tell_of_lost(&self, lost: &[Lost]) {
+        let own: Vec<Lost> = lost
+            .iter()
+            .filter(|l| l.stamp.node == self.me)
+            .cloned()
+            .collect();
+        let find = move |replica: &Replica| -> Vec<Record> {
+            let versions = own.iter().filter_map(|lost| {
+                let history = replica.history(&lost.key.kind, &lost.key.name).ok()?;
+                let mut history = history.into_iter();
+                history.find(|v| v.record.stamp == lost.stamp)
+            });
+            versions.map(|v| v.record).collect()
+        };
+        let records = self.with_replica(find).await.unwrap_or_default();
+        if !records.is_empty() {
+            self.push(&records);
+        }
+    }
+
     /// Acts on changes of the members.
     pub(crate) async fn follow(&self, changed: &[Key]) {
-        if !changed.iter().any(|k| k.kind == MEMBER || k.kind == REMOVED) {
+        if !changed
+            .iter()
+            .any(|k| k.kind == MEMBER || k.kind == REMOVED)
+        {
             return;
         }
         let Some(Ok(roster)) = self.with_replica(Roster::read).await else {
@@ -345,7 +380,8 @@ impl Mesh {
             link.close(if removed { Why::Removed } else { Why::Stranger });
             self.sign(detect::Sign::Left(id));
         }
-        self.reports().retain(|id, _| roster.members.contains_key(id));
+        self.reports()
+            .retain(|id, _| roster.members.contains_key(id));
         self.tell(Event::Roster);
         if roster.removed.contains(&self.me) {
             self.tell(Event::Expelled);
@@ -384,7 +420,10 @@ impl Mesh {
     #[must_use]
     pub fn all_reports(&self) -> BTreeMap<NodeId, Vec<u8>> {
         let reports = self.reports();
-        reports.iter().map(|(id, r)| (*id, r.body.clone())).collect()
+        reports
+            .iter()
+            .map(|(id, r)| (*id, r.body.clone()))
+            .collect()
     }
 
     /// The newest report of a node.
@@ -413,9 +452,9 @@ impl Mesh {
                 None,
             )
         });
-        let record = written.await.unwrap_or_else(|| {
-            Err(crate::store::Error::Damaged("the writer ended".to_owned()))
-        })?;
+        let record = written
+            .await
+            .unwrap_or_else(|| Err(crate::store::Error::Damaged("the writer ended".to_owned())))?;
         self.follow(&[record.key()]).await;
         self.push(std::slice::from_ref(&record));
         Ok(record)

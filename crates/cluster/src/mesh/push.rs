@@ -97,7 +97,9 @@ impl Mesh {
         let acks = acks.unwrap_or_else(std::sync::PoisonError::into_inner);
         for stamp in stamps {
             if let Some(waiting) = acks.get(stamp) {
-                waiting.send_modify(|nodes| drop(nodes.insert(peer)));
+                waiting.send_modify(|nodes| {
+                    nodes.insert(peer);
+                });
             }
         }
     }
@@ -109,7 +111,11 @@ impl Mesh {
             return 1;
         };
         let (count, mut counted) = watch::channel(BTreeSet::new());
-        let acks = || self.acks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let acks = || {
+            self.acks
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+        };
         acks().insert(last, count);
         self.push(records);
         let enough = counted.wait_for(|nodes| nodes.len() + 1 >= wanted);

@@ -58,7 +58,10 @@ async fn begin(mesh: &Arc<Mesh>, peer: NodeId) -> Result<(), WireError> {
     let service = links::SYNC.to_owned();
     wire::send(&mut stream, &Opening { service }).await?;
     let compare = Compare {
-        summary: mesh.with_replica(|r| r.summary(now_millis())).await.ok_or_else(|| gone(()))?,
+        summary: mesh
+            .with_replica(|r| r.summary(now_millis()))
+            .await
+            .ok_or_else(|| gone(()))?,
         reports: versions(mesh),
     };
     say(mesh, &mut stream, &compare).await?;
@@ -223,5 +226,8 @@ fn compare_reports(mesh: &Mesh, theirs: &[(NodeId, (u64, u64))]) -> (Vec<NodeId>
 
 fn newest(mesh: &Mesh, nodes: &[NodeId]) -> Vec<Report> {
     let reports = mesh.reports();
-    nodes.iter().filter_map(|id| reports.get(id).cloned()).collect()
+    nodes
+        .iter()
+        .filter_map(|id| reports.get(id).cloned())
+        .collect()
 }

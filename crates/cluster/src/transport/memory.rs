@@ -8,7 +8,9 @@ use bytes::Bytes;
 use tokio::io::DuplexStream;
 use tokio::sync::{Mutex as Held, mpsc, watch};
 
-use super::{BoxFuture, Ended, Gate, LARGEST_DATAGRAM, Link, Purpose, Stream, Transport, Unreachable, Why};
+use super::{
+    BoxFuture, Ended, Gate, LARGEST_DATAGRAM, Link, Purpose, Stream, Transport, Unreachable, Why,
+};
 use crate::id::NodeId;
 
 /// Bytes that a stream holds before its writer waits.
@@ -64,7 +66,9 @@ impl Network {
     pub fn partition(&self, sides: &[Vec<NodeId>]) {
         let mut state = self.lock();
         let numbered = sides.iter().enumerate();
-        state.sides = numbered.flat_map(|(i, side)| side.iter().map(move |n| (*n, i + 1))).collect();
+        state.sides = numbered
+            .flat_map(|(i, side)| side.iter().map(move |n| (*n, i + 1)))
+            .collect();
         let sides = state.sides.clone();
         let side = |id: NodeId| sides.get(&id).copied().unwrap_or(0);
         state.cut(|link| side(link.ends[0]) != side(link.ends[1]));
@@ -89,7 +93,9 @@ impl Network {
 impl State {
     fn cut(&mut self, which: impl Fn(&Shared) -> bool) {
         self.links.retain(|link| {
-            let Some(link) = link.upgrade() else { return false };
+            let Some(link) = link.upgrade() else {
+                return false;
+            };
             if which(&link) {
                 link.end(Cause::Lost);
                 return false;
@@ -140,7 +146,10 @@ struct MemoryLink {
     /// Which of the two ends this is.
     end: usize,
     purpose: Purpose,
-    streams: (mpsc::UnboundedSender<DuplexStream>, Held<mpsc::UnboundedReceiver<DuplexStream>>),
+    streams: (
+        mpsc::UnboundedSender<DuplexStream>,
+        Held<mpsc::UnboundedReceiver<DuplexStream>>,
+    ),
     datagrams: (mpsc::Sender<Bytes>, Held<mpsc::Receiver<Bytes>>),
 }
 
@@ -165,8 +174,16 @@ impl MemoryLink {
                 datagrams,
             })
         };
-        let a = make(0, (to_b, Held::new(at_a)), (datagram_to_b, Held::new(datagram_at_a)));
-        let b = make(1, (to_a, Held::new(at_b)), (datagram_to_a, Held::new(datagram_at_b)));
+        let a = make(
+            0,
+            (to_b, Held::new(at_a)),
+            (datagram_to_b, Held::new(datagram_at_a)),
+        );
+        let b = make(
+            1,
+            (to_a, Held::new(at_b)),
+            (datagram_to_a, Held::new(datagram_at_b)),
+        );
         (a, b)
     }
 
@@ -293,7 +310,9 @@ impl Transport for MemoryTransport {
             let mut state = self.network.lock();
             state.nodes.remove(&self.id);
             state.links.retain(|link| {
-                let Some(link) = link.upgrade() else { return false };
+                let Some(link) = link.upgrade() else {
+                    return false;
+                };
                 if let Some(end) = link.ends.iter().position(|id| *id == self.id) {
                     link.end(Cause::By(end, Why::Leaving));
                 }

@@ -57,6 +57,20 @@ pub(crate) struct Version {
     pub(crate) changes: Vec<String>,
 }
 
+/// One template in `GET /v1/templates`; `GET /v1/templates/{name}` is its document, and `PUT` takes
+/// one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TemplateInfo {
+    /// Name.
+    pub(crate) name: String,
+    /// Its image.
+    pub(crate) image: String,
+    /// Revision.
+    pub(crate) revision: u64,
+    /// When it was written, in milliseconds since 1970.
+    pub(crate) time: i64,
+}
+
 /// `POST /v1/stacks/{name}`: a change that is asked for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Request {

@@ -82,12 +82,12 @@ fn group_id(group: &str) -> Result<u32, Failure> {
 
 /// What the handlers work with.
 #[derive(Clone)]
-struct Served {
+pub(super) struct Served {
     agent: Arc<Agent>,
 }
 
 impl Served {
-    fn keeper(&self) -> &Arc<Keeper> {
+    pub(super) fn keeper(&self) -> &Arc<Keeper> {
         &self.agent.keeper
     }
 }
@@ -101,6 +101,7 @@ pub(super) fn router(agent: Arc<Agent>) -> Router {
         .route("/v1/stacks", get(stacks))
         .route("/v1/stacks/{name}", get(stack).post(act))
         .route("/v1/stacks/{name}/history", get(history))
+        .merge(super::templates::routes())
         .layer(axum::extract::DefaultBodyLimit::max(LARGEST_BODY))
         .with_state(Served { agent })
 }
@@ -119,7 +120,7 @@ async fn info(State(served): State<Served>) -> Json<Info> {
 }
 
 async fn reload(State(served): State<Served>) -> Response {
-    match served.agent.reload() {
+    match served.agent.reload().await {
         Ok(changed) => Json(changed).into_response(),
         Err(failure) => refused(StatusCode::BAD_REQUEST, failure),
     }
@@ -207,6 +208,6 @@ async fn act(
     (kind, Body::from_stream(lines)).into_response()
 }
 
-fn refused(status: StatusCode, failure: Failure) -> Response {
+pub(super) fn refused(status: StatusCode, failure: Failure) -> Response {
     (status, Json(Fault::from(failure))).into_response()
 }

@@ -10,18 +10,23 @@ mod keeper;
 mod log;
 pub(crate) mod settings;
 mod slot;
+mod templates;
 mod watch;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 use tracing::{info, warn};
 use wharfie_cluster::Store;
+use wharfie_host::Engine;
 
+use crate::dockermod::nodes::Alone;
+use crate::dockermod::templates::Templates;
+use crate::dockermod::{Door, Service};
 use crate::failure::Failure;
 use keeper::Keeper;
 use settings::{Given, Settings};
@@ -57,6 +62,8 @@ pub(crate) struct Agent {
     start: Start,
     keeper: Arc<Keeper>,
     log: log::Log,
+    /// Where DockerMod's protocol is spoken.
+    door: Door,
     /// Requests at work.
     at_work: Arc<AtomicUsize>,
     /// The agent is to end.
@@ -73,11 +80,8 @@ impl Agent {
     }
 
     /// Reads the settings anew and applies them; the names of those that changed.
-    fn reload(&self) -> Result<Vec<String>, Failure> {
-        let _one = self
-            .reloading
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+    async fn reload(&self) -> Result<Vec<String>, Failure> {
+        let _one = self.reloading.lock().await;
         let new = self.start.settings()?;
         let old = self.keeper.settings.borrow().clone();
         if new.state_dir != old.state_dir {
@@ -102,15 +106,33 @@ impl Agent {
         note("stable-after", new.backoff.stable != old.backoff.stable);
         note("history", new.history != old.history);
         note("idle-exit", new.idle_exit != old.idle_exit);
+        note(
+            "dockermod-listen",
+            new.dockermod_listen != old.dockermod_listen,
+        );
+        note(
+            "dockermod-token",
+            new.dockermod_token != old.dockermod_token,
+        );
         note("socket-group", new.socket_group != old.socket_group);
         if new.socket_group != old.socket_group {
             http::set_group(&new.socket, new.socket_group.as_deref())?;
         }
+        self.open_door(&new).await?;
         self.log.apply(new.log_level, new.log_format);
         self.keeper.settings.send_replace(new);
         self.keeper.slots().iter().for_each(|s| s.wake.notify_one());
         info!(?changed, "settings read anew");
         Ok(changed)
+    }
+}
+
+impl Agent {
+    /// Speaks DockerMod's protocol where the settings say.
+    async fn open_door(&self, settings: &Settings) -> Result<(), Failure> {
+        let (listen, token) = (settings.dockermod_listen, settings.dockermod_token.clone());
+        let engine = self.keeper.engine().ok();
+        self.door.set(listen, token, engine.as_ref()).await
     }
 }
 
@@ -127,11 +149,17 @@ pub(crate) async fn run(start: Start) -> Result<(), Failure> {
     let store = open(&settings.state_dir).await?;
     let socket = settings.socket.clone();
     let listener = http::bind(&socket, settings.socket_group.as_deref()).await?;
-    let keeper = Keeper::begin(Arc::new(store), settings)?;
+    let store = Arc::new(store);
+    let keeper = Keeper::begin(Arc::clone(&store), settings.clone())?;
+    // Until hosts join, a node is alone.
+    let nodes = Arc::new(Alone::new(keeper.settings.subscribe()));
+    let door = Door::new(Service::new(nodes, Templates::new(store)));
+    open_first(&door, &settings).await?;
     let agent = Arc::new(Agent {
         start,
         keeper: Arc::clone(&keeper),
         log,
+        door,
         at_work: Arc::default(),
         end: Notify::new(),
         reloading: Mutex::default(),
@@ -161,7 +189,7 @@ pub(crate) async fn run(start: Start) -> Result<(), Failure> {
             () = agent.end.notified() => break "asked to",
             () = agent.idle() => break "nothing is wanted",
             _ = hangup.recv() => {
-                if let Err(failure) = agent.reload() {
+                if let Err(failure) = agent.reload().await {
                     warn!("the settings stay as they were: {}", failure.text());
                 }
             }
@@ -171,7 +199,8 @@ pub(crate) async fn run(start: Start) -> Result<(), Failure> {
     // First: whoever comes now must start another agent.
     let _ = std::fs::remove_file(&socket);
     over.notify_one();
-    let _ = tokio::time::timeout(DRAIN, served).await;
+    let drained = async { tokio::join!(served, agent.door.close()) };
+    let _ = tokio::time::timeout(DRAIN, drained).await;
     Ok(())
 }
 
@@ -187,7 +216,10 @@ impl Agent {
                 continue;
             };
             tokio::time::sleep(tick).await;
-            if self.at_work.load(Ordering::SeqCst) > 0 || !self.keeper.is_idle() {
+            if self.at_work.load(Ordering::SeqCst) > 0
+                || !self.keeper.is_idle()
+                || self.door.is_open()
+            {
                 idle = Duration::ZERO;
                 continue;
             }
@@ -212,6 +244,17 @@ async fn take_over(socket: &std::path::Path) {
         // It answers nothing; whether it has ended is seen by its store.
         let _ = other.post::<()>("/v1/stop").await;
     }
+}
+
+/// Speaks DockerMod's protocol where the settings say, or does not start at all. The Engine, which
+/// knows whose a port is that is taken, was not asked for anything yet.
+async fn open_first(door: &Door, settings: &Settings) -> Result<(), Failure> {
+    let (listen, token) = (settings.dockermod_listen, settings.dockermod_token.clone());
+    if door.set(listen, token.clone(), None).await.is_ok() {
+        return Ok(());
+    }
+    let engine = Engine::connect(settings.engine.as_deref()).await.ok();
+    door.set(listen, token, engine.as_ref()).await
 }
 
 /// Opens the store; an agent that is just ending is waited for.

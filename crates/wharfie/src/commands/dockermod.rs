@@ -16,6 +16,9 @@ use crate::failure::Failure;
 use crate::output::table::Table;
 use crate::output::{self, Listing};
 
+/// A template and its name.
+type Named = (String, Map<String, Value>);
+
 /// Takes over what was made for DockerMod.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  wharfie dockermod import conf.json")]
@@ -133,7 +136,7 @@ impl Import {
     }
 
     /// All templates, by name; the first that is none ends it.
-    fn templates(&self) -> Result<Vec<(String, Map<String, Value>)>, Failure> {
+    fn templates(&self) -> Result<Vec<Named>, Failure> {
         let beside = || {
             let dir = self.file.parent().unwrap_or(Path::new("."));
             Some(dir.join("templates")).filter(|d| d.is_dir())

@@ -2,6 +2,7 @@
 
 mod door;
 mod fake;
+mod lab;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -173,6 +173,9 @@ impl Service {
 
     async fn create(&self, body: Value, instances: Option<usize>) -> Value {
         let members = self.members();
+        if members.is_empty() {
+            return reply::no_such_id();
+        }
         let ask = Ask {
             method: Method::POST,
             target: "/containers/create".to_owned(),

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 use wharfie_host::Engine;
 
+use super::accept;
 use super::act::Service;
 use super::listen::Token;
 use super::serve::{Served, router};
@@ -134,13 +135,7 @@ impl Door {
         let end = Arc::new(Notify::new());
         let serving = {
             let (router, end) = (router(served.clone()), Arc::clone(&end));
-            tokio::spawn(async move {
-                let serve = axum::serve(listener, router);
-                let serve = serve.with_graceful_shutdown(async move { end.notified().await });
-                if let Err(e) = serve.await {
-                    warn!("DockerMod: no longer listening: {e}");
-                }
-            })
+            tokio::spawn(accept::serve(listener, router, end))
         };
         Ok(Open {
             wanted,

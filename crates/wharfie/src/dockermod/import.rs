@@ -127,7 +127,9 @@ fn plain(key: &str, value: &Value) -> (Becomes, String) {
         ),
         "hostname" => (
             Becomes::ByHand,
-            format!("a node is called as its host, unless the cluster's settings name it {value}"),
+            format!(
+                "`dockerInstance` is the node's name: call the node {value} if something relies on it"
+            ),
         ),
         _ => match not_needed(key) {
             Some(why) => (Becomes::NotNeeded, why.to_owned()),

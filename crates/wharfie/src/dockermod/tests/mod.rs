@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use wharfie_cluster::Store;
 
@@ -45,9 +46,9 @@ fn cluster(name: &str, health: &[Health]) -> Cluster {
     let (nodes, kept) = (Fakes::new(health), Kept::new(name));
     let service = Service::new(Arc::clone(&nodes) as _, kept.1.clone());
     let service = service.with_deadlines(Deadlines {
-        look: Duration::from_millis(300),
-        create: Duration::from_millis(300),
-        change: Duration::from_millis(300),
+        look: Duration::from_secs(1),
+        create: Duration::from_secs(1),
+        change: Duration::from_secs(1),
     });
     Cluster {
         service,
@@ -192,55 +193,58 @@ async fn instances_are_spread_evenly() {
 
 #[tokio::test]
 async fn a_dead_node_holds_nothing_up() {
-    for (name, dead) in [
+    let kinds = [
         ("refuses", Refuses),
         ("hangs", Hangs),
         ("silent", Silent),
         ("cut", CutsOff),
         ("babbles", Babbles),
-    ] {
-        let cluster = cluster(name, &[Well, dead, Well]);
-        cluster.nodes.add(1, &id('a'), "one");
-        cluster.nodes.add(3, &id('b'), "three");
-        for action in ["list-containers", "list-images"] {
-            let reply = cluster.ask(json!({"action": action, "all": true})).await;
-            assert_eq!(instances(&reply), ["h1", "-", "h3"], "{name}");
-        }
-        let request = json!({"action": "create-container", "image": "a", "instances": 6});
-        let reply = cluster.ask(request).await;
-        assert_eq!(
-            instances(&reply),
-            ["h1", "-", "h3", "h1", "-", "h3"],
-            "{name}"
-        );
-        // What is elsewhere is found, by id, name and beginning.
-        for wanted in [id('b'), "three".to_owned(), "bbb".to_owned()] {
-            let request = json!({"action": "inspect-container", "id": wanted});
-            assert_eq!(cluster.ask(request).await["dockerInstance"], "h3", "{name}");
-        }
-        let nobody = json!({"status": "timeout or no such id"});
-        let request = json!({"action": "inspect-container", "id": "nope"});
-        assert_eq!(cluster.ask(request).await, nobody, "{name}");
-        // A single container that was to be there.
-        cluster
-            .ask(json!({"action": "create-container", "image": "a"}))
-            .await;
-        let reply = cluster
-            .ask(json!({"action": "create-container", "image": "a"}))
-            .await;
-        assert_eq!(reply, nobody, "{name}");
-        // Once it is known to be dead, it is not asked any more.
-        cluster.nodes.set_up(2, false);
-        let reply = cluster
-            .ask(json!({"action": "list-containers", "all": true}))
-            .await;
-        assert_eq!(instances(&reply), ["h1", "h3"], "{name}");
-    }
+    ];
+    join_all(kinds.map(|(name, dead)| holds_nothing_up(name, dead))).await;
     let alone = cluster("alone", &[Silent]);
     for action in ["list-containers", "list-images"] {
         let reply = alone.ask(json!({ "action": action })).await;
         assert_eq!(reply, json!({"status": "timeout or no such id"}));
     }
+}
+
+async fn holds_nothing_up(name: &str, dead: Health) {
+    let cluster = cluster(name, &[Well, dead, Well]);
+    cluster.nodes.add(1, &id('a'), "one");
+    cluster.nodes.add(3, &id('b'), "three");
+    for action in ["list-containers", "list-images"] {
+        let reply = cluster.ask(json!({"action": action, "all": true})).await;
+        assert_eq!(instances(&reply), ["h1", "-", "h3"], "{name}");
+    }
+    let request = json!({"action": "create-container", "image": "a", "instances": 6});
+    let reply = cluster.ask(request).await;
+    assert_eq!(
+        instances(&reply),
+        ["h1", "-", "h3", "h1", "-", "h3"],
+        "{name}"
+    );
+    // What is elsewhere is found, by id, name and beginning.
+    for wanted in [id('b'), "three".to_owned(), "bbb".to_owned()] {
+        let request = json!({"action": "inspect-container", "id": wanted});
+        assert_eq!(cluster.ask(request).await["dockerInstance"], "h3", "{name}");
+    }
+    let nobody = json!({"status": "timeout or no such id"});
+    let request = json!({"action": "inspect-container", "id": "nope"});
+    assert_eq!(cluster.ask(request).await, nobody, "{name}");
+    // A single container that was to be there.
+    cluster
+        .ask(json!({"action": "create-container", "image": "a"}))
+        .await;
+    let reply = cluster
+        .ask(json!({"action": "create-container", "image": "a"}))
+        .await;
+    assert_eq!(reply, nobody, "{name}");
+    // Once it is known to be dead, it is not asked any more.
+    cluster.nodes.set_up(2, false);
+    let reply = cluster
+        .ask(json!({"action": "list-containers", "all": true}))
+        .await;
+    assert_eq!(instances(&reply), ["h1", "h3"], "{name}");
 }
 
 #[tokio::test]
@@ -338,7 +342,11 @@ async fn unregistered_nodes_get_no_containers_and_keep_theirs() {
     for name in ["h1", "h2"] {
         cluster.ask(register("unregister", name)).await;
     }
-    let create = json!({"action": "create-container", "image": "a"});
     let nobody = json!({"status": "timeout or no such id"});
-    assert_eq!(cluster.ask(create).await, nobody);
+    for create in [
+        json!({"action": "create-container", "image": "a"}),
+        json!({"action": "create-container", "image": "a", "instances": 2}),
+    ] {
+        assert_eq!(cluster.ask(create).await, nobody);
+    }
 }

@@ -134,11 +134,17 @@ impl Keeper {
 
     /// Makes this node the home of a stack that is from the time before it could be of a cluster.
     fn adopt(&self, record: &mut Record) -> Result<(), Failure> {
+        self.settle(record, "")
+    }
+
+    /// Makes this node the home of a stack whose home has been this node under another id.
+    fn settle(&self, record: &mut Record, former: &str) -> Result<(), Failure> {
         let me = self.fleet.me().id;
-        let Some(value) = record.value.as_mut().filter(|v| v["home"].is_null()) else {
+        let is_former = |home: &serde_json::Value| home.is_null() || *home == former;
+        let Some(value) = record.value.as_mut().filter(|v| is_former(&v["home"])) else {
             return Ok(());
         };
-        if me.is_empty() || !value.is_object() {
+        if me.is_empty() || !value.is_object() || value["home"] == *me {
             return Ok(());
         }
         value["home"] = me.into();
@@ -149,6 +155,29 @@ impl Keeper {
         let value = record.value.clone();
         *record = self.replica.put((STACK, &record.name), value, of, options, None)?;
         Ok(())
+    }
+
+    /// This node has another id from now on: it is the home of what it was the home of.
+    pub(super) async fn follow_me(self: &Arc<Self>, former: &str) {
+        let keeper = Arc::clone(self);
+        let former = former.to_owned();
+        let settled = tokio::task::spawn_blocking(move || -> Result<Vec<Record>, Failure> {
+            let mut records = keeper.replica.list(STACK)?;
+            records.iter_mut().try_for_each(|r| keeper.settle(r, &former))?;
+            Ok(records)
+        });
+        match settled.await {
+            Ok(Ok(records)) => {
+                for record in &records {
+                    if let Err(e) = self.renew(&record.name).await {
+                        warn!(stack = record.name, "{}", e.text());
+                    }
+                }
+                self.fleet.tell(records);
+            }
+            Ok(Err(e)) => warn!("{}", e.text()),
+            Err(e) => warn!("{e}"),
+        }
     }
 
     /// Whether the machine was started since the last agent ran.
@@ -182,6 +211,11 @@ impl Keeper {
     /// All slots.
     pub(super) fn slots(&self) -> Vec<Arc<Slot>> {
         self.lock().values().cloned().collect()
+    }
+
+    /// Looks at everything soon.
+    pub(super) fn wake_all(&self) {
+        self.slots().iter().for_each(|s| s.wake.notify_one());
     }
 
     /// Whether nothing is wanted and nobody is at work.
@@ -439,7 +473,6 @@ impl Keeper {
     }
 
     /// What is wanted of a stack was written by another node: takes it over.
-    #[allow(dead_code)] // the cluster calls it
     pub(super) async fn renew(self: &Arc<Self>, name: &str) -> Result<(), Failure> {
         let of = name.to_owned();
         let object = with_replica(&self.replica, move |s| s.get(STACK, &of)).await?;

@@ -61,6 +61,20 @@ impl Client {
         self.call(Method::POST, path, None::<&()>).await
     }
 
+    /// Sends something that is to be kept there.
+    pub(crate) async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        self.call(Method::PUT, path, Some(body)).await
+    }
+
+    /// Removes something.
+    pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.call(Method::DELETE, path, None::<&()>).await
+    }
+
     async fn call<T: DeserializeOwned>(
         &self,
         method: Method,

@@ -97,8 +97,9 @@ impl Replica {
             history: AtomicUsize::new(Options::default().history),
             store,
         };
-        replica.load(&mut replica.lock(), NodeId::NONE, now)?;
+        replica.load(&mut replica.lock(), NodeId::NONE)?;
         replica.set_me(me)?;
+        replica.lock().index.expire(now);
         Ok(replica)
     }
 
@@ -113,11 +114,10 @@ impl Replica {
             return Ok(());
         }
         self.store.write(|write| merge::adopt(write, me))?;
-        let last = inner.clock.last();
-        self.load(&mut inner, me, last.millis)
+        self.load(&mut inner, me)
     }
 
-    fn load(&self, inner: &mut Inner, me: NodeId, now: u64) -> Result<(), Error> {
+    fn load(&self, inner: &mut Inner, me: NodeId) -> Result<(), Error> {
         let mut clock = Clock::new(me);
         let mut index = Index::default();
         clock.prime(inner.clock.last());
@@ -128,7 +128,6 @@ impl Replica {
             index.insert(Key::new(wire.kind, wire.name), entry(wire));
             Ok(())
         })?;
-        index.expire(now);
         (inner.clock, inner.index) = (clock, index);
         Ok(())
     }
@@ -274,11 +273,13 @@ impl Replica {
         }
         for (key, stamp) in theirs {
             let news = inner.index.get(key).is_none_or(|ours| ours.stamp < stamp);
-            let poison = stamp.millis.saturating_sub(now) > MAX_AHEAD
-                || inner.told.get(&(key.clone(), stamp)) == Some(&true)
-                || key.kind.len() > LONGEST_KIND
-                || key.name.len() > LONGEST_NAME;
-            if news && !poison && parts.contains(&summary::part(key)) {
+            let poison = || {
+                stamp.millis.saturating_sub(now) > MAX_AHEAD
+                    || key.kind.len() > LONGEST_KIND
+                    || key.name.len() > LONGEST_NAME
+                    || inner.told.get(&(key.clone(), stamp)) == Some(&true)
+            };
+            if news && parts.contains(&summary::part(key)) && !poison() {
                 difference.want.push(key.clone());
             }
         }
@@ -306,7 +307,8 @@ impl Replica {
     }
 
     /// Forgets deletions that are older than [`TOMBSTONE`], and the history of what is gone for
-    /// longer than [`GONE`]; how many deletions. To be called now and then.
+    /// longer than [`GONE`]; how many deletions. To be called every hour or so: it looks at the keys
+    /// of the whole history.
     ///
     /// A node that is stale forgets none: others may not have heard of them.
     ///

@@ -130,7 +130,7 @@ fn check(replicas: &[Replica], written: &[Record], at: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(150) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
     #[test]
     fn all_become_equal_and_no_edit_is_gone((nodes, steps) in (2..5_usize).prop_flat_map(|n| (Just(n), steps(n)))) {
         let (replicas, written) = run(nodes, &steps);

@@ -241,6 +241,16 @@ impl Replica {
         self.store.history(kind, name)
     }
 
+    /// One version of an object, if this node keeps it.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn version(&self, key: &Key, stamp: Stamp) -> Result<Option<Record>, Error> {
+        let versions = self.store.history(&key.kind, &key.name)?;
+        let mut records = versions.into_iter().map(|v| v.record);
+        Ok(records.find(|r| r.stamp == stamp))
+    }
+
     /// What this node has, in short.
     #[must_use]
     pub fn summary(&self, now: u64) -> Summary {

@@ -223,6 +223,18 @@ pub(crate) struct Request {
     /// has a home stays there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) on: Option<String>,
+    /// Wait until the change is durable on so many nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) replicated: Option<usize>,
+}
+
+/// On how many nodes a change is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Durable {
+    /// On the disks of so many.
+    pub(crate) on: usize,
+    /// Of so many.
+    pub(crate) nodes: usize,
 }
 
 /// A change, said in full or by reference.
@@ -260,6 +272,14 @@ pub(crate) enum Message {
     Done {
         /// Revision of what is wanted now, if the stack is wanted.
         revision: Option<u64>,
+        /// On how many nodes a change is durable, where there are several.
+        #[serde(default)]
+        durable: Option<Durable>,
+    },
+    /// The stack's home is away: what is wanted is written down, and done when it is back.
+    Noted {
+        /// The home, and since when it is away.
+        home: String,
     },
     /// It came to nothing, or to less than all.
     Failed {

@@ -34,7 +34,10 @@ impl ClusterSettings {
             Some(text) => address("cluster-listen", text)?,
         };
         let advertise = given.cluster_advertise.as_deref().unwrap_or_default();
-        let advertise = advertise.split(',').map(str::trim).filter(|a| !a.is_empty());
+        let advertise = advertise
+            .split(',')
+            .map(str::trim)
+            .filter(|a| !a.is_empty());
         let advertise = advertise.map(|text| match text.parse() {
             // The port is the one that is listened at.
             Ok(ip) => Ok(SocketAddr::new(ip, listen.port())),
@@ -99,7 +102,10 @@ mod tests {
         assert_eq!(addresses, ["1.2.3.4:77", "[::1]:5"]);
         assert_eq!(meant("").unwrap().listen.to_string(), "0.0.0.0:7700");
         let error = meant("cluster-listen = \"10.0.0.1\"").unwrap_err();
-        assert!(error.contains("cluster-listen: \"10.0.0.1\" is no address with a port"), "{error}");
+        assert!(
+            error.contains("cluster-listen: \"10.0.0.1\" is no address with a port"),
+            "{error}"
+        );
         let error = meant("cluster-failure-timeout = \"10ms\"").unwrap_err();
         assert!(error.contains("600ms at least"), "{error}");
     }

@@ -13,7 +13,9 @@ use wharfie_cluster::Record;
 use wharfie_core::report::Report;
 use wharfie_host::BoxedStream;
 
-use crate::api::{Node, NodeState};
+use crate::api::Node;
+#[cfg(test)]
+use crate::api::NodeState;
 use crate::failure::{Failure, Message};
 
 /// A node must be reached within this time.
@@ -136,6 +138,13 @@ impl Fleet {
     /// Number of nodes, this one counted.
     pub(crate) fn count(&self) -> usize {
         self.peers.nodes().len()
+    }
+
+    /// How many nodes are believed to be up, this one counted, and how many there are.
+    pub(crate) fn up(&self) -> (usize, usize) {
+        let nodes = self.peers.nodes();
+        let up = nodes.iter().filter(|n| n.me || n.may_answer());
+        (up.count(), nodes.len())
     }
 
     /// This node.

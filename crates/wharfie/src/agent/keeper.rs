@@ -153,7 +153,9 @@ impl Keeper {
         };
         let of = (record.note.as_str(), record.stamp.millis);
         let value = record.value.clone();
-        *record = self.replica.put((STACK, &record.name), value, of, options, None)?;
+        *record = self
+            .replica
+            .put((STACK, &record.name), value, of, options, None)?;
         Ok(())
     }
 
@@ -163,7 +165,9 @@ impl Keeper {
         let former = former.to_owned();
         let settled = tokio::task::spawn_blocking(move || -> Result<Vec<Record>, Failure> {
             let mut records = keeper.replica.list(STACK)?;
-            records.iter_mut().try_for_each(|r| keeper.settle(r, &former))?;
+            records
+                .iter_mut()
+                .try_for_each(|r| keeper.settle(r, &former))?;
             Ok(records)
         });
         match settled.await {
@@ -470,30 +474,6 @@ impl Keeper {
             Some((record.name, record.revision, stack))
         });
         Ok(read.collect())
-    }
-
-    /// What is wanted of a stack was written by another node: takes it over.
-    pub(super) async fn renew(self: &Arc<Self>, name: &str) -> Result<(), Failure> {
-        let of = name.to_owned();
-        let object = with_replica(&self.replica, move |s| s.get(STACK, &of)).await?;
-        let Some(object) = object else { return Ok(()) };
-        let stack: Option<Stack> = match object.value.map(serde_json::from_value).transpose() {
-            Ok(stack) => stack,
-            Err(e) => {
-                return Err(Failure::failed(format!(
-                    "what is wanted of {name} cannot be read: {e}"
-                )));
-            }
-        };
-        let slot = self.slot(name);
-        let mut kept = slot.kept.lock().await;
-        if kept.revision != object.revision || kept.stack != stack {
-            kept.stack = stack;
-            kept.revision = object.revision;
-            self.show(&slot, &kept);
-            slot.wake.notify_one();
-        }
-        Ok(())
     }
 
     /// Address of the Engine.

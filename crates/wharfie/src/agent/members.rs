@@ -43,8 +43,10 @@ pub(super) async fn failure(error: ClusterError) -> Failure {
         ClusterError::Store(e) => e.into(),
         ClusterError::Bind(BindError::InUse(address)) => {
             let owner = wharfie_host::port_owner(address.port(), None).await;
-            Failure::failed(format!("cannot listen for other nodes at {address}: {owner} has the port"))
-                .help("stop that, or set `cluster-listen` in the agent's settings")
+            Failure::failed(format!(
+                "cannot listen for other nodes at {address}: {owner} has the port"
+            ))
+            .help("stop that, or set `cluster-listen` in the agent's settings")
         }
         other => {
             let text = other.to_string();
@@ -66,14 +68,12 @@ async fn token(State(served): State<Served>, Json(request): Json<TokenRequest>) 
         return refused(StatusCode::BAD_REQUEST, failure);
     }
     match cluster.token(Duration::from_secs(request.ttl)).await {
-        Ok(token) => {
-            Json(TokenReply {
-                token: token.to_string(),
-                expires: token.expires,
-                addresses: token.addresses.iter().map(ToString::to_string).collect(),
-            })
-            .into_response()
-        }
+        Ok(token) => Json(TokenReply {
+            token: token.to_string(),
+            expires: token.expires,
+            addresses: token.addresses.iter().map(ToString::to_string).collect(),
+        })
+        .into_response(),
         Err(e) => failed(e).await,
     }
 }
@@ -101,7 +101,12 @@ fn node(served: &Served, wanted: &str) -> Result<NodeId, Response> {
     let found = served.fleet().find(wanted);
     let node = found.map_err(|f| refused(StatusCode::NOT_FOUND, f))?;
     let id = node.id.parse();
-    id.map_err(|_| refused(StatusCode::CONFLICT, Failure::failed("this node is in no cluster")))
+    id.map_err(|_| {
+        refused(
+            StatusCode::CONFLICT,
+            Failure::failed("this node is in no cluster"),
+        )
+    })
 }
 
 async fn label(

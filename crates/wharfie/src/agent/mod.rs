@@ -6,6 +6,7 @@
 
 mod act;
 mod cluster_settings;
+mod elsewhere;
 pub(crate) mod fleet;
 mod home;
 mod http;

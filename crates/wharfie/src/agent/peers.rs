@@ -111,9 +111,16 @@ fn shown(node: wharfie_cluster::Node) -> Node {
             State::Removed => NodeState::Removed,
         },
         since: i64::try_from(node.since).unwrap_or(i64::MAX),
-        addresses: node.member.addresses.iter().map(ToString::to_string).collect(),
+        addresses: node
+            .member
+            .addresses
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         labels: node.member.labels,
-        version: report.as_ref().map_or_else(String::new, |r| r.version.clone()),
+        version: report
+            .as_ref()
+            .map_or_else(String::new, |r| r.version.clone()),
         skew: node.skew,
         report,
     }

@@ -132,6 +132,7 @@ impl Control {
             what,
             parallel: self.parallel,
             on: None,
+            replicated: None,
         };
         let execution = Execution::default();
         let mut reporter = None;
@@ -145,6 +146,9 @@ impl Control {
                     wharfie_host::Progress::event(reporter, step, event.into());
                 }
             }
+            Told::Noted { home } => warn(&format!(
+                "{home}: what is wanted of {stack} is written down, and done when it is back"
+            )),
             Told::Done { .. } | Told::Failed { .. } => {}
         });
         let outcome = progress.during(work).await;

@@ -5,8 +5,8 @@ use std::io;
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::agent::fleet::Fleet;
 pub(crate) use crate::agent::fleet::ENGINE;
+use crate::agent::fleet::Fleet;
 
 /// A stream of bytes to a service.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}

@@ -32,10 +32,7 @@ impl Templates {
     /// The store cannot be read.
     pub(crate) async fn list(&self) -> Result<Vec<TemplateInfo>, Failure> {
         let list = self.with(|replica| replica.list(KIND)).await?;
-        Ok(list
-            .into_iter()
-            .map(|record| info(&record))
-            .collect())
+        Ok(list.into_iter().map(|record| info(&record)).collect())
     }
 
     /// One of them.
@@ -91,7 +88,9 @@ impl Templates {
             }
             let of = ("template rm", now());
             let options = Options { history };
-            replica.put((KIND, &name), None, of, options, None).map(Some)
+            replica
+                .put((KIND, &name), None, of, options, None)
+                .map(Some)
         });
         let removed = removed.await?;
         let there = removed.is_some();

@@ -148,6 +148,7 @@ fn down(on: Option<&str>) -> Request {
         }))),
         parallel: 0,
         on: on.map(str::to_owned),
+        replicated: None,
     }
 }
 

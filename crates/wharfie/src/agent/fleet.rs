@@ -115,9 +115,11 @@ impl Fleet {
         nodes
     }
 
-    /// Number of nodes, this one counted.
+    /// Number of nodes that are of the cluster, this one counted.
     pub(crate) fn count(&self) -> usize {
-        self.peers.nodes().len()
+        let nodes = self.peers.nodes();
+        let member = |n: &&Node| n.me || n.state != NodeState::Removed;
+        nodes.iter().filter(member).count()
     }
 
     /// This node.

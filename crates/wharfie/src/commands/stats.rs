@@ -50,6 +50,8 @@ pub(crate) struct Stats {
 
 /// Time between two displays.
 const TICK: Duration = Duration::from_millis(500);
+/// How long the first figures of a container may take, where there are other nodes.
+const LONGEST: Duration = Duration::from_secs(5);
 /// Ticks that a display waits for the first figures of all containers.
 const PATIENCE: u32 = 4;
 
@@ -71,7 +73,12 @@ impl Stats {
         let containers = self.containers(control, meant).await?;
         let samples = containers.iter().map(|c| async {
             let mut stream = Box::pin(control.at(c).engine().stats(&c.id, false));
-            match stream.next().await.transpose() {
+            let figures = match tokio::time::timeout(LONGEST, stream.next()).await {
+                Ok(figures) => figures,
+                Err(_) if control.leave_out(&c.node, "it sends no figures") => return Ok(None),
+                Err(_) => stream.next().await,
+            };
+            match figures.transpose() {
                 Ok(usage) => Ok(usage),
                 Err(e) if e.is_away() && control.leave_out(&c.node, &e.to_string()) => Ok(None),
                 // It is gone, which is nobody's fault.

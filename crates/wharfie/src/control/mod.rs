@@ -8,6 +8,7 @@ mod places;
 mod tests;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::stream::{self, BoxStream};
@@ -28,11 +29,14 @@ pub(crate) use wharfie_host::{
 use places::Places;
 
 use crate::agent::fleet;
-use crate::api::{Fault, Info, Message as Told, Node, Request, StackInfo, What};
+use crate::api::{Fault, Info, Message as Told, Node, NodeState, Request, StackInfo, What};
 use crate::context::Context;
 use crate::failure::{Failure, Message};
 use crate::output::progress::{self, Progress};
 use crate::output::{self, warn};
+
+/// How long this node's Engine may take to list something, and that of any to measure containers.
+const OWN_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A connection to what runs containers.
 #[derive(Debug, Clone)]
@@ -106,7 +110,8 @@ impl Control {
         if info.nodes < 2 {
             return Self::with(context, agent, Some(&info.engine)).await;
         }
-        let nodes: Vec<Node> = agent.get("/v1/nodes").await?;
+        let mut nodes: Vec<Node> = agent.get("/v1/nodes").await?;
+        nodes.retain(|n| n.me || n.state != NodeState::Removed);
         let own = Self::with(context, agent.clone(), Some(&info.engine)).await;
         let engine = own.as_ref().map(|control| control.engine.clone());
         let engine = engine.map_err(|failure| Fault::from(failure.said()));
@@ -242,6 +247,18 @@ impl Control {
     where
         F: Future<Output = Result<T, wharfie_host::Error>>,
     {
+        self.within(places::PATIENCE, look).await
+    }
+
+    /// The same for what takes the Engines a while.
+    async fn within<T, F>(
+        &self,
+        patience: Duration,
+        look: impl Fn(Engine) -> F,
+    ) -> Result<Vec<(String, T)>, Failure>
+    where
+        F: Future<Output = Result<T, wharfie_host::Error>>,
+    {
         let Some(places) = &self.places else {
             let seen = look(self.engine.clone()).await?;
             return Ok(vec![(String::new(), seen)]);
@@ -250,11 +267,16 @@ impl Control {
         let asked = engines.iter().map(|(node, engine)| {
             let look = look(engine.clone());
             async move {
-                let why = match tokio::time::timeout(places::PATIENCE, look).await {
+                // Nobody else's silence is waited for; one's own Engine may be slow.
+                let patience = match places.is_me(node) {
+                    true => patience.max(OWN_PATIENCE),
+                    false => patience,
+                };
+                let why = match tokio::time::timeout(patience, look).await {
                     Ok(Ok(seen)) => return Ok(Some((node.clone(), seen))),
                     Ok(Err(e)) if e.is_away() => Failure::from(e).text(),
                     Ok(Err(e)) => return Err(Failure::from(e)),
-                    Err(_) => places::late(),
+                    Err(_) => places::late(patience),
                 };
                 places.complain(node, &why);
                 Ok(None)
@@ -376,7 +398,8 @@ impl Control {
         project: Option<&str>,
         size: bool,
     ) -> Result<Vec<Container>, Failure> {
-        let seen = self.everywhere(|engine| async move {
+        let patience = if size { OWN_PATIENCE } else { places::PATIENCE };
+        let seen = self.within(patience, |engine| async move {
             match project {
                 Some(project) => engine.containers(project, size).await,
                 None => engine.all_containers(size).await,

@@ -57,6 +57,11 @@ impl Places {
         &self.nodes
     }
 
+    /// Whether a node is this one.
+    pub(super) fn is_me(&self, node: &str) -> bool {
+        self.nodes.iter().any(|n| n.me && n.name == node)
+    }
+
     /// The Engines of all nodes that answer, with the nodes' names. The others are named in a
     /// warning, and are not waited for.
     pub(super) async fn engines(&self) -> &[(String, Engine)] {
@@ -74,7 +79,7 @@ impl Places {
             let engine = match node.me || node.may_answer() {
                 true => match tokio::time::timeout(PATIENCE, self.engine(node)).await {
                     Ok(engine) => engine.map_err(|failure| failure.text()),
-                    Err(_) => Err(late()),
+                    Err(_) => Err(late(PATIENCE)),
                 },
                 false => Err(node.away()),
             };
@@ -131,8 +136,8 @@ impl Places {
 }
 
 /// Why a node is left out that has not answered in time.
-pub(super) fn late() -> String {
-    format!("it does not answer within {} s", PATIENCE.as_secs())
+pub(super) fn late(patience: Duration) -> String {
+    format!("it does not answer within {} s", patience.as_secs())
 }
 
 /// Opens a stream through the agent.

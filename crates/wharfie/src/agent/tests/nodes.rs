@@ -234,3 +234,53 @@ async fn a_request_is_handed_on_once_only() {
     let (_, head) = ask(&cluster.members[0].socket, request).await;
     assert!(head.starts_with("HTTP/1.1 409 "), "{head}");
 }
+
+/// Says when it is dropped.
+struct Guard(Option<tokio::sync::oneshot::Sender<()>>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(tell) = self.0.take() {
+            let _ = tell.send(());
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_goes_away_ends_the_work_on_the_other_node() {
+    let cluster = Cluster::begin(&["alpha", "beta"]).await;
+    put(&cluster, "shop", "beta-id");
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let guard = std::sync::Arc::new(std::sync::Mutex::new(Some(Guard(Some(tell)))));
+    // In place of beta's agent: it begins to answer, and never ends.
+    let answer = move || {
+        let guard = guard.lock().unwrap().take();
+        async move {
+            let first = futures_util::stream::once(async {
+                Ok::<_, std::io::Error>("{\"is\":\"waiting\"}\n")
+            });
+            let rest = futures_util::stream::pending();
+            let guarded = futures_util::StreamExt::map(
+                futures_util::StreamExt::chain(first, rest),
+                move |piece| {
+                    let _guard = &guard;
+                    piece
+                },
+            );
+            axum::body::Body::from_stream(guarded)
+        }
+    };
+    let router = axum::Router::new().fallback(answer);
+    crate::agent::tunnel::offer_agent(cluster.members[1].agent.fleet(), router);
+    let client = Client::new(cluster.members[0].socket.clone());
+    let (begun, mut has_begun) = tokio::sync::mpsc::unbounded_channel();
+    let work = tokio::spawn(async move {
+        let request = down(None);
+        let acting = client.act("shop", &request, |_| drop(begun.send(())));
+        acting.await
+    });
+    has_begun.recv().await.unwrap();
+    work.abort();
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(20), told).await;
+    ended.expect("the work on beta ends").unwrap();
+}

@@ -131,7 +131,11 @@ impl Keeper {
     }
 
     /// Makes this node the home of a stack that is from the time before it could be of a cluster.
-    fn adopt(&self, name: &str, object: &mut wharfie_cluster::Object) -> Result<(), Failure> {
+    pub(super) fn adopt(
+        &self,
+        name: &str,
+        object: &mut wharfie_cluster::Object,
+    ) -> Result<(), Failure> {
         let me = self.fleet.me().id;
         let Some(value) = object.value.as_mut().filter(|v| v["home"].is_null()) else {
             return Ok(());

@@ -381,6 +381,18 @@ mod tests {
     }
 
     #[test]
+    fn nodes_are_shown_where_there_are_several() {
+        let container = Container {
+            node: "beta".to_owned(),
+            ..container()
+        };
+        let table = ps(false).table(std::slice::from_ref(&container), true);
+        assert!(table.starts_with("NAME      NODE      IMAGE"), "{table}");
+        assert!(table.contains("\nx-web-1   beta      busybox"), "{table}");
+        assert_eq!(ps(false).json(&container, "x")["Node"], "beta");
+    }
+
+    #[test]
     fn sizes_are_shown_on_request() {
         let ps = Ps {
             size: true,

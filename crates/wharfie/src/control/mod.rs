@@ -274,7 +274,7 @@ impl Control {
                 };
                 let why = match tokio::time::timeout(patience, look).await {
                     Ok(Ok(seen)) => return Ok(Some((node.clone(), seen))),
-                    Ok(Err(e)) if e.is_away() => Failure::from(e).text(),
+                    Ok(Err(e)) if e.is_away() || !places.is_me(node) => Failure::from(e).text(),
                     Ok(Err(e)) => return Err(Failure::from(e)),
                     Err(_) => places::late(patience),
                 };

@@ -235,6 +235,23 @@ async fn a_request_is_handed_on_once_only() {
     assert!(head.starts_with("HTTP/1.1 409 "), "{head}");
 }
 
+#[tokio::test]
+async fn what_was_wanted_before_there_were_others_is_kept_here() {
+    let cluster = Cluster::begin(&["alpha", "beta"]).await;
+    put(&cluster, "old", "");
+    put(&cluster, "other", "beta-id");
+    let keeper = &cluster.members[0].agent.keeper;
+    for name in ["old", "other"] {
+        let mut object = keeper.store.get(STACK, name).unwrap().unwrap();
+        keeper.adopt(name, &mut object).unwrap();
+        assert_eq!(keeper.store.get(STACK, name).unwrap(), Some(object));
+    }
+    let home = async |name: &str| keeper.home(name).await.unwrap();
+    assert_eq!(home("old").await.as_deref(), Some("alpha-id"));
+    assert_eq!(home("other").await.as_deref(), Some("beta-id"));
+    assert_eq!(home("none").await, None);
+}
+
 /// Says when it is dropped.
 struct Guard(Option<tokio::sync::oneshot::Sender<()>>);
 

@@ -293,8 +293,10 @@ async fn who_goes_away_ends_the_work_on_the_other_node() {
     let (begun, mut has_begun) = tokio::sync::mpsc::unbounded_channel();
     let work = tokio::spawn(async move {
         let request = down(None);
-        let acting = client.act("shop", &request, |_| drop(begun.send(())));
-        acting.await
+        let heard = |_| {
+            let _ = begun.send(());
+        };
+        client.act("shop", &request, heard).await
     });
     has_begun.recv().await.unwrap();
     work.abort();

@@ -124,6 +124,8 @@ pub(crate) struct StackInfo {
 /// One entry of `GET /v1/stacks/{name}/history`, the newest first.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Version {
+    /// What it is called: the revision, and for a lost one `~` and the begin of its author's id.
+    pub(crate) id: String,
     /// Revision.
     pub(crate) revision: u64,
     /// When, in milliseconds since 1970.
@@ -134,6 +136,8 @@ pub(crate) struct Version {
     pub(crate) services: Option<Vec<String>>,
     /// What changed against the version before.
     pub(crate) changes: Vec<String>,
+    /// It was overwritten by somebody who did not know it.
+    pub(crate) lost: bool,
 }
 
 /// `POST /v1/stacks/{name}`: a change that is asked for.
@@ -159,8 +163,8 @@ pub(crate) enum What {
     Intent(Box<Intent>),
     /// What an earlier revision said.
     Undo {
-        /// The revision; the one before the current if unset.
-        to: Option<u64>,
+        /// The version's [`Version::id`]; the one before the current if unset.
+        to: Option<String>,
     },
 }
 

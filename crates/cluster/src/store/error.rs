@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::replica::{Key, Refusal};
+
 /// A failure, with what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -38,13 +40,13 @@ pub enum Error {
     /// Something in it cannot be understood.
     #[error("the state is damaged: {0}; move it away and deploy again, or restore a copy of it")]
     Damaged(String),
-    /// A value is too large to be kept.
-    #[error("{what} is too large to be kept: {size} bytes, and 16 MiB is the most")]
-    TooLarge {
+    /// A version must not be written.
+    #[error("{key} cannot be kept: {refusal}")]
+    Refused {
         /// Which object.
-        what: String,
-        /// Its size in bytes.
-        size: usize,
+        key: Key,
+        /// Why not.
+        refusal: Refusal,
     },
 }
 

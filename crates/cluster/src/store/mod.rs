@@ -5,41 +5,33 @@
 
 mod error;
 mod migrate;
+mod stored;
+mod write;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use error::Error;
 pub use migrate::FORMAT;
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
-use serde::{Deserialize, Serialize};
+use redb::{Database, ReadableDatabase, TableDefinition};
 
-/// Objects by kind and name.
+use crate::clock::STAMP;
+use crate::replica::{Record, Version};
+pub(crate) use stored::Stored;
+pub(crate) use write::Write;
+
+/// The newest versions of objects, by kind and name.
 const OBJECTS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("objects");
-/// Overwritten versions of objects, by kind, name and revision.
-const HISTORY: TableDefinition<(&str, &str, u64), &[u8]> = TableDefinition::new("history");
+/// Overwritten versions of objects, by kind, name and stamp.
+const HISTORY: TableDefinition<(&str, &str, &[u8; STAMP]), &[u8]> =
+    TableDefinition::new("versions");
 /// What concerns this node alone, by key.
 const LOCAL: TableDefinition<&str, &[u8]> = TableDefinition::new("local");
-/// The format of the file.
+/// The format of the file, and the clock.
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 
 /// Memory for pages, in bytes: objects are few and small.
 const CACHE: usize = 2 << 20;
-/// The largest value of an object, in bytes.
-const LARGEST: usize = 16 << 20;
-
-/// One version of an object.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Object {
-    /// Counts the versions of this object, from 1.
-    pub revision: u64,
-    /// When it was written, in milliseconds since 1970.
-    pub time: i64,
-    /// What wrote it, such as `up` or `undo`.
-    pub note: String,
-    /// The value; none once it was deleted.
-    pub value: Option<serde_json::Value>,
-}
 
 /// How a store is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +49,8 @@ impl Default for Options {
 /// A store; one process at a time has it open.
 #[derive(Debug)]
 pub struct Store {
-    path: PathBuf,
+    /// None if it is kept in memory.
+    path: Option<PathBuf>,
     /// None after a failed write, until it is opened again.
     database: Mutex<Option<Database>>,
 }
@@ -74,7 +67,23 @@ impl Store {
         let path = dir.join("state.redb");
         let database = open(&path)?;
         Ok(Self {
-            path,
+            path: Some(path),
+            database: Mutex::new(Some(database)),
+        })
+    }
+
+    /// A store in memory, for tests: nothing of it stays.
+    ///
+    /// # Errors
+    /// There is no memory.
+    pub fn in_memory() -> Result<Self, Error> {
+        let backend = redb::backends::InMemoryBackend::new();
+        let database = Database::builder()
+            .set_cache_size(CACHE)
+            .create_with_backend(backend)?;
+        migrate::run(&database)?;
+        Ok(Self {
+            path: None,
             database: Mutex::new(Some(database)),
         })
     }
@@ -83,11 +92,13 @@ impl Store {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn get(&self, kind: &str, name: &str) -> Result<Option<Object>, Error> {
+    pub fn get(&self, kind: &str, name: &str) -> Result<Option<Record>, Error> {
         self.with(|db| {
             let table = db.begin_read()?.open_table(OBJECTS)?;
             let found = table.get((kind, name))?;
-            found.map(|bytes| decode(bytes.value())).transpose()
+            found
+                .map(|bytes| Stored::read(bytes.value())?.record())
+                .transpose()
         })
     }
 
@@ -95,103 +106,44 @@ impl Store {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn list(&self, kind: &str) -> Result<Vec<(String, Object)>, Error> {
+    pub fn list(&self, kind: &str) -> Result<Vec<Record>, Error> {
         self.with(|db| {
             let table = db.begin_read()?.open_table(OBJECTS)?;
             let mut list = Vec::new();
             for entry in table.range((kind, "")..)? {
                 let (key, bytes) = entry?;
-                let (of, name) = key.value();
-                if of != kind {
+                if key.value().0 != kind {
                     break;
                 }
-                let object = decode(bytes.value())?;
-                if object.value.is_some() {
-                    list.push((name.to_owned(), object));
+                let stored = Stored::read(bytes.value())?;
+                if stored.wire.value.is_some() {
+                    list.push(stored.record()?);
                 }
             }
             Ok(list)
         })
     }
 
-    /// Writes a version of an object (none deletes it) and returns its revision. The former one
-    /// goes into the history, whose oldest entries beyond `options` are let go.
-    ///
-    /// # Errors
-    /// It cannot be written; then the former version stands.
-    pub fn put(
-        &self,
-        object: (&str, &str),
-        value: Option<serde_json::Value>,
-        of: (&str, i64),
-        options: Options,
-    ) -> Result<u64, Error> {
-        self.put_with(object, value, of, options, None)
-    }
-
-    /// [`Store::put`], and in the same transaction [`Store::set_local`].
-    ///
-    /// # Errors
-    /// It cannot be written; then everything stands as it was.
-    pub fn put_with(
-        &self,
-        (kind, name): (&str, &str),
-        value: Option<serde_json::Value>,
-        (note, time): (&str, i64),
-        options: Options,
-        local: Option<(&str, Option<&[u8]>)>,
-    ) -> Result<u64, Error> {
-        self.with(|db| {
-            let mut transaction = db.begin_write()?;
-            transaction.set_durability(Durability::Immediate)?;
-            let revision;
-            {
-                let mut objects = transaction.open_table(OBJECTS)?;
-                let mut history = transaction.open_table(HISTORY)?;
-                let before = objects.get((kind, name))?.map(|b| b.value().to_vec());
-                revision = match &before {
-                    None => 1,
-                    Some(bytes) => {
-                        let former: Object = decode(bytes)?;
-                        history.insert((kind, name, former.revision), bytes.as_slice())?;
-                        former.revision + 1
-                    }
-                };
-                let oldest = revision.saturating_sub(options.history as u64);
-                history.retain_in((kind, name, 0)..(kind, name, oldest), |_, _| false)?;
-                let object = Object {
-                    revision,
-                    time,
-                    note: note.to_owned(),
-                    value,
-                };
-                let bytes = encode(&object)?;
-                if bytes.len() > LARGEST {
-                    return Err(Error::TooLarge {
-                        what: format!("{kind} {name}"),
-                        size: bytes.len(),
-                    });
-                }
-                objects.insert((kind, name), bytes.as_slice())?;
-                if let Some((key, value)) = local {
-                    write_local(&transaction, key, value)?;
-                }
-            }
-            transaction.commit()?;
-            Ok(revision)
-        })
-    }
-
-    /// All versions of an object that are kept, the newest first.
+    /// All versions of an object that are kept: the one that counts, and then those it and others
+    /// overwrote, the newest first.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn history(&self, kind: &str, name: &str) -> Result<Vec<Object>, Error> {
-        let mut versions: Vec<Object> = self.get(kind, name)?.into_iter().collect();
-        let older: Vec<Object> = self.with(|db| {
+    pub fn history(&self, kind: &str, name: &str) -> Result<Vec<Version>, Error> {
+        let current = self.get(kind, name)?;
+        let mut versions = Vec::from_iter(current.map(|record| Version {
+            record,
+            lost: false,
+        }));
+        let older: Vec<Version> = self.with(|db| {
             let table = db.begin_read()?.open_table(HISTORY)?;
-            let range = table.range((kind, name, 0)..=(kind, name, u64::MAX))?;
-            range.rev().map(|entry| decode(entry?.1.value())).collect()
+            let range = table.range((kind, name, &[0; STAMP])..=(kind, name, &[u8::MAX; STAMP]))?;
+            let read = |bytes: &[u8]| {
+                let stored = Stored::read(bytes)?;
+                let lost = stored.lost;
+                stored.record().map(|record| Version { record, lost })
+            };
+            range.rev().map(|entry| read(entry?.1.value())).collect()
         })?;
         versions.extend(older);
         Ok(versions)
@@ -232,13 +184,7 @@ impl Store {
     /// # Errors
     /// It cannot be written; then what was there stands.
     pub fn set_local(&self, key: &str, value: Option<&[u8]>) -> Result<(), Error> {
-        self.with(|db| {
-            let mut transaction = db.begin_write()?;
-            transaction.set_durability(Durability::Immediate)?;
-            write_local(&transaction, key, value)?;
-            transaction.commit()?;
-            Ok(())
-        })
+        self.write(|write| write.set_local(key, value))
     }
 
     /// Does something with the database. After a failure of the disk redb refuses everything until
@@ -247,31 +193,19 @@ impl Store {
         let mut slot = self.lock();
         let database = match slot.take() {
             Some(database) => database,
-            None => open(&self.path)?,
+            None => open(self.path.as_deref().unwrap_or(Path::new("memory")))?,
         };
         let result = f(&database);
         if !matches!(result, Err(Error::Disk { .. })) {
             *slot = Some(database);
         }
-        result.map_err(|e| e.at(&self.path))
+        let at = self.path.as_deref().unwrap_or(Path::new("memory"));
+        result.map_err(|e| e.at(at))
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Database>> {
         self.database.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn write_local(
-    transaction: &redb::WriteTransaction,
-    key: &str,
-    value: Option<&[u8]>,
-) -> Result<(), Error> {
-    let mut table = transaction.open_table(LOCAL)?;
-    match value {
-        Some(value) => drop(table.insert(key, value)?),
-        None => drop(table.remove(key)?),
-    }
-    Ok(())
 }
 
 fn make_dir(dir: &Path) -> Result<(), Error> {
@@ -291,12 +225,4 @@ fn open(path: &Path) -> Result<Database, Error> {
     let database = opened.map_err(|e| Error::from(e).at(path))?;
     migrate::run(&database).map_err(|e| e.at(path))?;
     Ok(database)
-}
-
-fn encode(object: &Object) -> Result<Vec<u8>, Error> {
-    serde_json::to_vec(object).map_err(|e| Error::Damaged(e.to_string()))
-}
-
-fn decode(bytes: &[u8]) -> Result<Object, Error> {
-    serde_json::from_slice(bytes).map_err(|e| Error::Damaged(e.to_string()))
 }

@@ -15,7 +15,7 @@ use wharfie_core::wanted::Definition;
 use wharfie_core::{Intent, Plan, Stack};
 use wharfie_host::{Engine, Event, ExecuteContext, Progress, Scope};
 
-use super::keeper::{Keeper, STACK, UNFINISHED, now, with_store};
+use super::keeper::{Keeper, STACK, UNFINISHED, now, with_replica};
 use super::slot::{Kept, Slot};
 use crate::api::{Fault, FaultKind, Message, NodeState, Request, Version, What};
 use crate::failure::Failure;
@@ -148,7 +148,10 @@ impl Keeper {
         let bytes = intent.map(serde_json::to_vec).transpose();
         let bytes =
             bytes.map_err(|e| Failure::failed(format!("a change cannot be written down: {e}")))?;
-        with_store(&self.store, move |s| s.set_local(&key, bytes.as_deref())).await?;
+        with_replica(&self.replica, move |r| {
+            r.store().set_local(&key, bytes.as_deref())
+        })
+        .await?;
         kept.unfinished = intent.cloned();
         Ok(())
     }
@@ -213,19 +216,21 @@ impl Keeper {
             )))
         };
         let history = self.versions(name).await.map_err(Fault::from)?;
-        let current = history.first().map_or(0, |(r, _)| *r);
-        let version = match revision {
-            Some(revision) => history.into_iter().find(|(r, _)| *r == revision),
+        let version = match &revision {
+            Some(revision) => history.into_iter().find(|(v, _)| v.id() == *revision),
+            // What was lost is no earlier state of the stack.
             None => history
                 .into_iter()
-                .find(|(r, stack)| *r < current && stack.is_some()),
+                .skip(1)
+                .find(|(v, stack)| !v.lost && stack.is_some()),
         };
         match version {
             Some((_, Some(stack))) => Ok(Intent::Restore {
                 stack: Box::new(stack),
             }),
-            Some((revision, None)) => Err(usage(format!(
-                "in revision {revision} stack {name} was taken down: `wharfie down` does that"
+            Some((version, None)) => Err(usage(format!(
+                "in revision {} stack {name} was taken down: `wharfie down` does that",
+                version.id()
             ))),
             None => Err(usage(match revision {
                 Some(revision) => format!("stack {name} has no revision {revision}"),
@@ -235,9 +240,12 @@ impl Keeper {
     }
 
     /// The versions of a stack, the newest first.
-    async fn versions(&self, name: &str) -> Result<Vec<(u64, Option<Stack>)>, Failure> {
+    async fn versions(
+        &self,
+        name: &str,
+    ) -> Result<Vec<(wharfie_cluster::Version, Option<Stack>)>, Failure> {
         let of = name.to_owned();
-        let history = with_store(&self.store, move |s| s.history(STACK, &of)).await?;
+        let history = with_replica(&self.replica, move |r| r.history(STACK, &of)).await?;
         let read = |value: serde_json::Value| {
             serde_json::from_value(value).map_err(|e| {
                 Failure::failed(format!("an earlier version of {name} cannot be read: {e}"))
@@ -245,24 +253,31 @@ impl Keeper {
         };
         history
             .into_iter()
-            .map(|o| Ok((o.revision, o.value.map(read).transpose()?)))
+            .map(|mut v| {
+                let stack = v.record.value.take().map(read).transpose()?;
+                Ok((v, stack))
+            })
             .collect()
     }
 
     /// The history of a stack, the newest version first.
     pub(super) async fn history(&self, name: &str) -> Result<Vec<Version>, Failure> {
-        let of = name.to_owned();
-        let objects = with_store(&self.store, move |s| s.history(STACK, &of)).await?;
-        let stacks = self.versions(name).await?;
+        let kept = self.versions(name).await?;
         let mut versions = Vec::new();
-        for (i, (object, (revision, stack))) in objects.iter().zip(&stacks).enumerate() {
-            let before = stacks.get(i + 1).and_then(|(_, s)| s.as_ref());
+        for (i, (version, stack)) in kept.iter().enumerate() {
+            // What it was made from; if that is not kept, what is next.
+            let parent = version.record.parent;
+            let later = &kept[i + 1..];
+            let before = later.iter().find(|(v, _)| Some(v.record.stamp) == parent);
+            let before = before.or(later.first()).and_then(|(_, s)| s.as_ref());
             versions.push(Version {
-                revision: *revision,
-                time: object.time,
-                command: object.note.clone(),
+                id: version.id(),
+                revision: version.record.revision,
+                time: version.record.time(),
+                command: version.record.note.clone(),
                 services: stack.as_ref().map(|s| s.active.iter().cloned().collect()),
                 changes: wharfie_core::wanted::changes(before, stack.as_ref()),
+                lost: version.lost,
             });
         }
         Ok(versions)
@@ -303,12 +318,13 @@ impl Keeper {
             history: self.settings.borrow().history,
         };
         let name = name.to_owned();
-        let written = with_store(&self.store, move |s| {
+        let written = with_replica(&self.replica, move |r| {
             let key = format!("{UNFINISHED}{name}");
             let local = Some((key.as_str(), note.as_deref()));
-            s.put_with((STACK, &name), value, (word, now()), options, local)
+            let at = u64::try_from(now()).unwrap_or(0);
+            r.put((STACK, &name), value, (word, at), options, local)
         });
-        kept.revision = written.await?;
+        kept.revision = written.await?.revision;
         kept.stack = stack;
         kept.unfinished = unfinished;
         Ok(())

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
-use wharfie_cluster::{Options, Store};
+use wharfie_cluster::{Options, Record, Replica};
 use wharfie_core::heal::{self, Ledger, Millis};
 use wharfie_core::{Intent, Plan, Stack};
 use wharfie_host::{Change, Engine, Event, ExecuteContext, Happened, Progress, Scope};
@@ -25,8 +25,8 @@ pub(super) const STACK: &str = "stack";
 
 /// What the agent does its work with.
 pub(super) struct Keeper {
-    /// What is durable.
-    pub(super) store: Arc<Store>,
+    /// What is wanted, durably; with what concerns this node alone beside it.
+    pub(super) replica: Arc<Replica>,
     /// The settings as they are now.
     pub(super) settings: watch::Sender<Settings>,
     /// The Engine, or why there is none.
@@ -58,13 +58,13 @@ fn ledger_key(stack: &str) -> String {
     format!("ledger/{stack}")
 }
 
-/// Does something with the store where it may wait for the disk.
-pub(super) async fn with_store<T: Send + 'static>(
-    store: &Arc<Store>,
-    f: impl FnOnce(&Store) -> Result<T, wharfie_cluster::Error> + Send + 'static,
+/// Does something with what is durable where it may wait for the disk.
+pub(super) async fn with_replica<T: Send + 'static>(
+    replica: &Arc<Replica>,
+    f: impl FnOnce(&Replica) -> Result<T, wharfie_cluster::Error> + Send + 'static,
 ) -> Result<T, Failure> {
-    let store = Arc::clone(store);
-    let done = tokio::task::spawn_blocking(move || f(&store)).await;
+    let replica = Arc::clone(replica);
+    let done = tokio::task::spawn_blocking(move || f(&replica)).await;
     let done = done.map_err(|e| Failure::failed(format!("the store cannot be used: {e}")))?;
     done.map_err(Failure::from)
 }
@@ -72,7 +72,7 @@ pub(super) async fn with_store<T: Send + 'static>(
 impl Keeper {
     /// Reads what is wanted, and begins to keep it. Must be called in the runtime.
     pub(super) fn begin(
-        store: Arc<Store>,
+        replica: Arc<Replica>,
         settings: Settings,
         fleet: Arc<Fleet>,
     ) -> Result<Arc<Self>, Failure> {
@@ -83,19 +83,20 @@ impl Keeper {
             fleet,
             news: watch::Sender::default(),
             slots: Mutex::default(),
-            store,
+            replica,
         });
         let rebooted = keeper.rebooted()?;
         let mut unfinished: BTreeMap<String, Intent> = BTreeMap::new();
-        for (name, bytes) in keeper.store.locals(UNFINISHED)? {
+        for (name, bytes) in keeper.replica.store().locals(UNFINISHED)? {
             match serde_json::from_slice(&bytes) {
                 Ok(intent) => drop(unfinished.insert(name, intent)),
                 Err(e) => error!(stack = name, "what was begun cannot be read: {e}"),
             }
         }
-        for (name, mut object) in keeper.store.list(STACK)? {
-            keeper.adopt(&name, &mut object)?;
-            let value = object.value.unwrap_or_default();
+        for mut record in keeper.replica.list(STACK)? {
+            keeper.adopt(&mut record)?;
+            let name = record.name;
+            let value = record.value.unwrap_or_default();
             let stack: Stack = match serde_json::from_value::<Stack>(value) {
                 Ok(stack) => stack,
                 Err(e) => {
@@ -105,13 +106,14 @@ impl Keeper {
                 }
             };
             let saved: Ledger = keeper
-                .store
+                .replica
+                .store()
                 .local(&ledger_key(&name))?
                 .and_then(|bytes| serde_json::from_slice(&bytes).ok())
                 .unwrap_or_default();
             let kept = Kept {
                 stack: Some(stack),
-                revision: object.revision,
+                revision: record.revision,
                 ledger: saved.clone(),
                 saved,
                 unfinished: unfinished.remove(&name),
@@ -131,13 +133,9 @@ impl Keeper {
     }
 
     /// Makes this node the home of a stack that is from the time before it could be of a cluster.
-    pub(super) fn adopt(
-        &self,
-        name: &str,
-        object: &mut wharfie_cluster::Object,
-    ) -> Result<(), Failure> {
+    fn adopt(&self, record: &mut Record) -> Result<(), Failure> {
         let me = self.fleet.me().id;
-        let Some(value) = object.value.as_mut().filter(|v| v["home"].is_null()) else {
+        let Some(value) = record.value.as_mut().filter(|v| v["home"].is_null()) else {
             return Ok(());
         };
         if me.is_empty() || !value.is_object() {
@@ -147,20 +145,40 @@ impl Keeper {
         let options = Options {
             history: self.settings.borrow().history,
         };
-        let of = (object.note.as_str(), object.time);
-        let value = object.value.clone();
-        object.revision = self.store.put((STACK, name), value, of, options)?;
+        let of = (record.note.as_str(), record.stamp.millis);
+        let value = record.value.clone();
+        *record = self
+            .replica
+            .put((STACK, &record.name), value, of, options, None)?;
+        Ok(())
+    }
+
+    /// The same for all stacks, when this node has got an id while it runs; before anything of others
+    /// is taken over.
+    #[allow(dead_code)] // the cluster calls it
+    pub(super) async fn adopt_all(self: &Arc<Self>) -> Result<(), Failure> {
+        let keeper = Arc::clone(self);
+        let all = tokio::task::spawn_blocking(move || {
+            let mut records = keeper.replica.list(STACK)?;
+            records.iter_mut().try_for_each(|r| keeper.adopt(r))?;
+            Ok::<_, Failure>(records)
+        });
+        let all = all.await;
+        let all = all.map_err(|e| Failure::failed(format!("the store cannot be used: {e}")))?;
+        for record in all? {
+            self.renew(&record.name).await?;
+        }
         Ok(())
     }
 
     /// Whether the machine was started since the last agent ran.
     fn rebooted(&self) -> Result<bool, Failure> {
         let boot = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let last = self.store.local("boot")?;
+        let last = self.replica.store().local("boot")?;
         if last.as_ref() == Some(&boot) {
             return Ok(false);
         }
-        self.store.set_local("boot", Some(&boot))?;
+        self.replica.store().set_local("boot", Some(&boot))?;
         Ok(last.is_some())
     }
 
@@ -378,7 +396,10 @@ impl Keeper {
             Ok(bytes) => bytes,
             Err(e) => return error!("cannot write down what is remembered: {e}"),
         };
-        let saved = with_store(&self.store, move |s| s.set_local(&key, Some(&bytes))).await;
+        let saved = with_replica(&self.replica, move |r| {
+            r.store().set_local(&key, Some(&bytes))
+        })
+        .await;
         match saved {
             Ok(()) => kept.saved = durable,
             // Healing goes on without.
@@ -391,7 +412,8 @@ impl Keeper {
         kept.ledger = Ledger::default();
         kept.saved = Ledger::default();
         let key = ledger_key(&slot.name);
-        if let Err(e) = with_store(&self.store, move |s| s.set_local(&key, None)).await {
+        if let Err(e) = with_replica(&self.replica, move |r| r.store().set_local(&key, None)).await
+        {
             error!(stack = slot.name, "{}", e.text());
         }
     }
@@ -421,17 +443,17 @@ impl Keeper {
     /// is no such stack.
     pub(super) async fn home(&self, name: &str) -> Result<Option<String>, Failure> {
         let of = name.to_owned();
-        let object = with_store(&self.store, move |s| s.get(STACK, &of)).await?;
+        let object = with_replica(&self.replica, move |s| s.get(STACK, &of)).await?;
         let value = object.and_then(|o| o.value);
         Ok(value.map(|v| v["home"].as_str().unwrap_or_default().to_owned()))
     }
 
     /// What is wanted of every stack, with its revision.
     pub(super) async fn stored(&self) -> Result<Vec<(String, u64, Stack)>, Failure> {
-        let objects = with_store(&self.store, |s| s.list(STACK)).await?;
-        let read = objects.into_iter().filter_map(|(name, object)| {
-            let stack = serde_json::from_value(object.value?).ok()?;
-            Some((name, object.revision, stack))
+        let objects = with_replica(&self.replica, |s| s.list(STACK)).await?;
+        let read = objects.into_iter().filter_map(|record| {
+            let stack = serde_json::from_value(record.value?).ok()?;
+            Some((record.name, record.revision, stack))
         });
         Ok(read.collect())
     }
@@ -440,7 +462,7 @@ impl Keeper {
     #[allow(dead_code)] // the cluster calls it
     pub(super) async fn renew(self: &Arc<Self>, name: &str) -> Result<(), Failure> {
         let of = name.to_owned();
-        let object = with_store(&self.store, move |s| s.get(STACK, &of)).await?;
+        let object = with_replica(&self.replica, move |s| s.get(STACK, &of)).await?;
         let Some(object) = object else { return Ok(()) };
         let stack: Option<Stack> = match object.value.map(serde_json::from_value).transpose() {
             Ok(stack) => stack,

@@ -26,7 +26,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tracing::{info, warn};
-use wharfie_cluster::Store;
+use wharfie_cluster::{NodeId, Options, Replica, Store};
 
 use crate::failure::Failure;
 use fleet::{Alone, Fleet, Peers};
@@ -78,13 +78,13 @@ impl Agent {
     fn begin(
         start: Start,
         settings: Settings,
-        store: Arc<Store>,
+        replica: Arc<Replica>,
         peers: Arc<dyn Peers>,
         log: log::Log,
     ) -> Result<Arc<Self>, Failure> {
         let report = tokio::sync::watch::Sender::default();
         let fleet = Arc::new(Fleet::new(peers, report.subscribe()));
-        let keeper = Keeper::begin(store, settings, fleet)?;
+        let keeper = Keeper::begin(replica, settings, fleet)?;
         let agent = Arc::new(Self {
             start,
             keeper: Arc::clone(&keeper),
@@ -166,8 +166,13 @@ pub(crate) async fn run(start: Start) -> Result<(), Failure> {
     let store = open(&settings.state_dir).await?;
     let socket = settings.socket.clone();
     let listener = http::bind(&socket, settings.socket_group.as_deref()).await?;
+    let time = u64::try_from(keeper::now()).unwrap_or(0);
+    let replica = Arc::new(Replica::open(Arc::new(store), NodeId::NONE, time)?);
+    replica.set_options(Options {
+        history: settings.history,
+    });
     let peers: Arc<dyn Peers> = Arc::new(Alone::new());
-    let agent = Agent::begin(start, settings, Arc::new(store), peers, log)?;
+    let agent = Agent::begin(start, settings, replica, peers, log)?;
     let keeper = Arc::clone(&agent.keeper);
     info!(
         version = env!("CARGO_PKG_VERSION"),

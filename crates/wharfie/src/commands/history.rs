@@ -11,6 +11,10 @@ use crate::output::table::Table;
 use crate::output::{self, Listing};
 
 /// Lists what was wanted of a stack: every change, the newest first.
+///
+/// When two change a stack at the same time on hosts that do not reach each other, the later change
+/// counts everywhere. The other one is listed as lost, its revision with `~` and its host, and
+/// `wharfie undo --to` brings it back.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  wharfie history               of the stack of ./compose.yaml\n  wharfie history shop          by name\n  wharfie undo shop --to 3      bring revision 3 back"
@@ -40,9 +44,7 @@ impl History {
             );
         }
         if self.quiet {
-            return Ok(output::lines(
-                versions.iter().map(|v| v.revision.to_string()),
-            )?);
+            return Ok(output::lines(versions.iter().map(|v| v.id.clone()))?);
         }
         if self.format == Listing::Json {
             return Ok(output::json(&serde_json::json!(versions))?);
@@ -51,16 +53,24 @@ impl History {
         for version in &versions {
             let when = Timestamp::from_millisecond(version.time).unwrap_or_default();
             table.row([
-                version.revision.to_string(),
+                version.id.clone(),
                 when.strftime("%Y-%m-%d %H:%M:%S").to_string(),
                 version.command.clone(),
-                if version.changes.is_empty() {
-                    "none".to_owned()
-                } else {
-                    version.changes.join(", ")
-                },
+                changes(version),
             ]);
         }
         Ok(output::print(&table.render())?)
+    }
+}
+
+/// What a version changed, and whether that was lost.
+fn changes(version: &Version) -> String {
+    let changes = match version.changes.is_empty() {
+        true => "none".to_owned(),
+        false => version.changes.join(", "),
+    };
+    match version.lost {
+        true => format!("(lost to a concurrent change) {changes}"),
+        false => changes,
     }
 }

@@ -20,7 +20,7 @@ use crate::signals::Interrupts;
 pub(crate) struct Undo {
     /// The revision to bring back [default: the one before the current]
     #[arg(long, value_name = "REVISION")]
-    to: Option<u64>,
+    to: Option<String>,
     /// The stack [default: the files' project]
     #[arg(value_name = "STACK")]
     stack: Option<String>,
@@ -37,7 +37,9 @@ impl Undo {
         let control = Control::acting(context).await?;
         let progress = context.progress();
         let mut interrupts = Interrupts::listen()?;
-        let what = What::Undo { to: self.to };
+        let what = What::Undo {
+            to: self.to.clone(),
+        };
         let revision = tokio::select! {
             done = control.ask(&stack, what, None, &progress) => done?,
             () = interrupts.next() => {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use wharfie_cluster::Store;
+use wharfie_cluster::{NodeId, Replica, Store};
 use wharfie_host::BoxedStream;
 
 use super::fleet::{Alone, Fleet, Peers, unreachable};
@@ -105,6 +105,7 @@ impl Cluster {
     pub(crate) async fn begin(names: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(&dir.path().join("state")).unwrap());
+        let replica = Arc::new(Replica::open(store, NodeId::NONE, 1).unwrap());
         let net = Arc::new(Net::default());
         *net.nodes.lock().unwrap() = names
             .iter()
@@ -138,7 +139,7 @@ impl Cluster {
                 id: id.clone(),
             });
             let log = log::begin(settings.log_level, settings.log_format);
-            let agent = Agent::begin(start, settings, Arc::clone(&store), peers, log).unwrap();
+            let agent = Agent::begin(start, settings, Arc::clone(&replica), peers, log).unwrap();
             let fleet = Arc::downgrade(&agent.keeper.fleet);
             net.fleets.lock().unwrap().insert(id, fleet);
             let listener = http::bind(&socket, None).await.unwrap();

@@ -129,9 +129,10 @@ fn put(cluster: &Cluster, name: &str, home: &str) {
         home: home.to_owned(),
         ..Stack::default()
     };
-    let store = &cluster.members[0].agent.keeper.store;
+    let replica = &cluster.members[0].agent.keeper.replica;
     let value = serde_json::to_value(&stack).unwrap();
-    let put = store.put((STACK, name), Some(value), ("up", 1), Options::default());
+    let options = Options::default();
+    let put = replica.put((STACK, name), Some(value), ("up", 1), options, None);
     put.unwrap();
 }
 
@@ -242,10 +243,18 @@ async fn what_was_wanted_before_there_were_others_is_kept_here() {
     put(&cluster, "other", "beta-id");
     let keeper = &cluster.members[0].agent.keeper;
     for name in ["old", "other"] {
-        let mut object = keeper.store.get(STACK, name).unwrap().unwrap();
-        keeper.adopt(name, &mut object).unwrap();
-        assert_eq!(keeper.store.get(STACK, name).unwrap(), Some(object));
+        keeper.renew(name).await.unwrap();
     }
+    assert!(
+        keeper
+            .slots()
+            .iter()
+            .all(|s| s.shown().is_none_or(|s| s.name == "old"))
+    );
+    keeper.adopt_all().await.unwrap();
+    let slots = keeper.slots();
+    let old = slots.iter().find(|s| s.name == "old").unwrap();
+    assert_eq!(old.shown().unwrap().home, "alpha-id");
     let home = async |name: &str| keeper.home(name).await.unwrap();
     assert_eq!(home("old").await.as_deref(), Some("alpha-id"));
     assert_eq!(home("other").await.as_deref(), Some("beta-id"));

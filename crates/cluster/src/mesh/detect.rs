@@ -1,0 +1,115 @@
+//! The failure detector's task: links and datagrams go in, who is there comes out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use foca::Member;
+use rand::SeedableRng;
+use rand::rngs::{StdRng, SysRng};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Event, Mesh, Presence, now_millis};
+use crate::id::NodeId;
+use crate::swim::{Life, Liveness, Swim};
+
+/// Something that the detector should know.
+pub(super) enum Sign {
+    /// A datagram.
+    Datagram(Bytes),
+    /// A link stands; what the peer knows of others.
+    Linked(Life, Vec<Member<Life>>),
+    /// The link to a peer was lost.
+    Lost(NodeId),
+    /// A peer left, or was sent away.
+    Left(NodeId),
+    /// Somebody wants to tell a peer what is known.
+    Known(oneshot::Sender<Vec<Member<Life>>>),
+    /// This node leaves.
+    Leave(oneshot::Sender<()>),
+}
+
+/// Members of whom a peer is told at most.
+const TOLD: usize = 2_000;
+
+pub(super) async fn run(mesh: Arc<Mesh>, mut signs: mpsc::UnboundedReceiver<Sign>) {
+    let rng =
+        StdRng::try_from_rng(&mut SysRng).unwrap_or_else(|_| StdRng::seed_from_u64(now_millis()));
+    let mut swim = Swim::new(mesh.life, &mesh.setup.timing, rng);
+    loop {
+        let next = swim.next();
+        let sleep = async {
+            match next {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => tokio::time::sleep(Duration::from_secs(3600)).await,
+            }
+        };
+        let mut outgoing = tokio::select! {
+            sign = signs.recv() => match sign {
+                None => return,
+                Some(sign) => note(&mut swim, sign),
+            },
+            () = sleep => swim.tick(Instant::now()),
+        };
+        // Those that wait already are looked at together.
+        while let Ok(sign) = signs.try_recv() {
+            outgoing.extend(note(&mut swim, sign));
+        }
+        for (to, datagram) in outgoing {
+            mesh.datagram(to, datagram);
+        }
+        if swim.has_changed() {
+            publish(&mesh, &swim);
+        }
+    }
+}
+
+fn note(swim: &mut Swim, sign: Sign) -> Vec<crate::swim::Outgoing> {
+    let now = Instant::now();
+    match sign {
+        Sign::Datagram(datagram) => swim.heard(&datagram, now),
+        Sign::Linked(life, known) => swim.linked(life, known, now),
+        Sign::Lost(node) => swim.lost(node, now),
+        Sign::Left(node) => swim.left(node, now),
+        Sign::Known(answer) => {
+            let _ = answer.send(swim.known(TOLD));
+            Vec::new()
+        }
+        Sign::Leave(done) => {
+            let outgoing = swim.leave(now);
+            let _ = done.send(());
+            outgoing
+        }
+    }
+}
+
+fn publish(mesh: &Mesh, swim: &Swim) {
+    let before = mesh.presence();
+    let presence: BTreeMap<NodeId, Presence> = swim
+        .liveness()
+        .into_iter()
+        .map(|(node, (life, liveness))| {
+            let same = before.get(&node).filter(|p| p.liveness == liveness);
+            let since = same.map_or_else(now_millis, |p| p.since);
+            let presence = Presence {
+                life,
+                liveness,
+                since,
+            };
+            (node, presence)
+        })
+        .collect();
+    if presence == *before {
+        return;
+    }
+    let came_up = presence.iter().any(|(node, p)| {
+        let was = before.get(node).map(|p| p.liveness);
+        p.liveness == Liveness::Up && was != Some(Liveness::Up)
+    });
+    mesh.presence.send_replace(Arc::new(presence));
+    mesh.tell(Event::Liveness);
+    if came_up {
+        mesh.dial.notify_one();
+    }
+}

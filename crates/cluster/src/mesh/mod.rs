@@ -1,0 +1,465 @@
+//! A node among others: keeps links to its peers, tells them what changes, repairs what was
+//! missed, and knows who is alive.
+
+mod detect;
+mod dial;
+mod links;
+mod push;
+mod sync;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tracing::{error, warn};
+
+use crate::clock::Stamp;
+use crate::id::NodeId;
+use crate::replica::{Batch, Key, Lost, Record, Replica};
+use crate::roster::{Door, MEMBER, REMOVED, Roster};
+use crate::swim::{Life, Liveness, Timing};
+use crate::transport::{BoxFuture, Link, Stream, Transport, Unreachable, Why};
+use crate::wire::{self, ClusterId};
+
+pub use links::OpenError;
+
+/// Up to so many members each node has a link to every other; in larger clusters links are made
+/// as they are needed, and what changes is told further by those who hear it.
+pub const FULL_MESH: usize = 200;
+/// How many are told in a larger cluster, by each who hears something new.
+const FANOUT: usize = 6;
+
+/// The time, in milliseconds since 1970.
+#[must_use]
+pub fn now_millis() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Chance.
+fn rng() -> rand::rngs::ThreadRng {
+    rand::rng()
+}
+
+/// What answers the streams that peers open.
+pub trait Services: Send + Sync + 'static {
+    /// Serves a stream to its end. The first thing to send is [`wire::Opened`].
+    fn serve(&self, peer: NodeId, service: String, stream: Stream) -> BoxFuture<'static, ()>;
+}
+
+/// Something that happened in the cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// Others wrote these objects.
+    Changed(Vec<Key>),
+    /// Edits of one object crossed each other, and these lost.
+    Lost(Vec<Lost>),
+    /// Members came, went, or changed.
+    Roster,
+    /// Somebody came up or went down.
+    Liveness,
+    /// A node's report is another.
+    Report(NodeId),
+    /// This node was removed from the cluster.
+    Expelled,
+}
+
+/// Whether a node is there, since when, and in which life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Presence {
+    /// The newest life that is known.
+    pub life: Life,
+    /// Whether it is there.
+    pub liveness: Liveness,
+    /// Since when, in milliseconds since 1970.
+    pub since: u64,
+}
+
+/// What a node is started with.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Version of the program, for people.
+    pub software: String,
+    /// Patience.
+    pub timing: Timing,
+    /// Pause between reconciliations with a random peer.
+    pub reconcile: Duration,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            cluster: ClusterId::default(),
+            software: env!("CARGO_PKG_VERSION").to_owned(),
+            timing: Timing::default(),
+            reconcile: Duration::from_secs(3),
+        }
+    }
+}
+
+/// Bytes and messages so far.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// Bytes of frames and datagrams sent, without what QUIC adds.
+    pub sent: AtomicU64,
+    /// Reconciliations begun here.
+    pub reconciliations: AtomicU64,
+}
+
+/// A peer to which there is a link.
+struct Peered {
+    link: Arc<dyn Link>,
+    outbox: mpsc::Sender<Arc<Vec<u8>>>,
+    /// Milliseconds that its clock is ahead of ours, once it said so.
+    skew: Option<i64>,
+    /// When something was last asked of the link.
+    used: std::time::Instant,
+}
+
+/// A node among others.
+pub struct Mesh {
+    me: NodeId,
+    setup: Setup,
+    replica: Arc<Replica>,
+    transport: Arc<dyn Transport>,
+    services: Arc<dyn Services>,
+    door: Arc<Door>,
+    links: Mutex<BTreeMap<NodeId, Peered>>,
+    reports: Mutex<BTreeMap<NodeId, wire::Report>>,
+    detector: mpsc::UnboundedSender<detect::Sign>,
+    presence: watch::Sender<Arc<BTreeMap<NodeId, Presence>>>,
+    events: broadcast::Sender<Event>,
+    acks: Mutex<BTreeMap<Stamp, watch::Sender<BTreeSet<NodeId>>>>,
+    /// Somebody may have to be called.
+    dial: Notify,
+    /// Nodes to which somebody wants a link.
+    wishes: Mutex<BTreeSet<NodeId>>,
+    over: watch::Sender<bool>,
+    life: Life,
+    traffic: Traffic,
+}
+
+impl Mesh {
+    /// Starts a node; must be called in a runtime. `door` is the one whose gate the transport asks.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn start(
+        setup: Setup,
+        replica: Arc<Replica>,
+        transport: Arc<dyn Transport>,
+        services: Arc<dyn Services>,
+        door: Arc<Door>,
+    ) -> Result<Arc<Self>, crate::store::Error> {
+        door.set_roster(Arc::new(Roster::read(&replica)?));
+        let (detector, signs) = mpsc::unbounded_channel();
+        let me = transport.id();
+        let life = Life {
+            node: me,
+            epoch: now_millis(),
+        };
+        let mesh = Arc::new(Self {
+            me,
+            setup,
+            replica,
+            transport,
+            services,
+            door,
+            links: Mutex::default(),
+            reports: Mutex::default(),
+            detector,
+            presence: watch::Sender::default(),
+            events: broadcast::channel(1024).0,
+            acks: Mutex::default(),
+            dial: Notify::new(),
+            wishes: Mutex::default(),
+            over: watch::Sender::new(false),
+            life,
+            traffic: Traffic::default(),
+        });
+        tokio::spawn(mesh.clone().until_over(detect::run(mesh.clone(), signs)));
+        tokio::spawn(mesh.clone().until_over(links::welcome(mesh.clone())));
+        tokio::spawn(mesh.clone().until_over(dial::run(mesh.clone())));
+        tokio::spawn(mesh.clone().until_over(sync::run(mesh.clone())));
+        Ok(mesh)
+    }
+
+    async fn until_over(self: Arc<Self>, work: impl Future<Output = ()>) {
+        tokio::select! {
+            () = work => {}
+            () = self.stopped() => {}
+        }
+    }
+
+    /// Leaves: peers are told, and everything ends.
+    pub async fn stop(&self) {
+        let (done, told) = tokio::sync::oneshot::channel();
+        if self.detector.send(detect::Sign::Leave(done)).is_ok() {
+            let _ = tokio::time::timeout(Duration::from_millis(200), told).await;
+        }
+        for peered in self.links().values() {
+            peered.link.close(Why::Leaving);
+        }
+        self.over.send_replace(true);
+        let closed = self.transport.close();
+        let _ = tokio::time::timeout(Duration::from_secs(1), closed).await;
+    }
+
+    /// Returns when the node was stopped.
+    pub async fn stopped(&self) {
+        let mut over = self.over.subscribe();
+        // The sender is the mesh's own: it outlives this.
+        let _ = over.wait_for(|over| *over).await;
+    }
+
+    /// This node.
+    #[must_use]
+    pub fn me(&self) -> NodeId {
+        self.me
+    }
+
+    /// The cluster.
+    #[must_use]
+    pub fn cluster(&self) -> ClusterId {
+        self.setup.cluster
+    }
+
+    /// The door, which knows the members.
+    #[must_use]
+    pub fn door(&self) -> &Arc<Door> {
+        &self.door
+    }
+
+    /// What is replicated.
+    #[must_use]
+    pub fn replica(&self) -> &Arc<Replica> {
+        &self.replica
+    }
+
+    /// What happens from now on.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// Who is there, by id; it is not limited to members.
+    #[must_use]
+    pub fn presence(&self) -> Arc<BTreeMap<NodeId, Presence>> {
+        Arc::clone(&self.presence.borrow())
+    }
+
+    /// Where this node can be reached.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<std::net::SocketAddr> {
+        self.transport.addresses()
+    }
+
+    /// Where a peer is connected from, and by how many milliseconds its clock is ahead.
+    #[must_use]
+    pub fn peer(&self, node: NodeId) -> Option<(Option<std::net::SocketAddr>, Option<i64>)> {
+        let links = self.links();
+        let peered = links.get(&node)?;
+        Some((peered.link.address(), peered.skew))
+    }
+
+    /// What was sent so far.
+    #[must_use]
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// How many links there are.
+    #[must_use]
+    pub fn link_count(&self) -> usize {
+        self.links().len()
+    }
+
+    fn links(&self) -> MutexGuard<'_, BTreeMap<NodeId, Peered>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wishes(&self) -> MutexGuard<'_, BTreeSet<NodeId>> {
+        self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, event: Event) {
+        // Nobody may be listening.
+        let _ = self.events.send(event);
+    }
+
+    /// Does something with the replica where it may wait for the disk.
+    pub(crate) async fn with_replica<T: Send + 'static>(
+        &self,
+        f: impl FnOnce(&Replica) -> T + Send + 'static,
+    ) -> Option<T> {
+        let replica = Arc::clone(&self.replica);
+        tokio::task::spawn_blocking(move || f(&replica)).await.ok()
+    }
+
+    /// Takes over what others wrote; the stamps of what is durable here now.
+    async fn absorb(&self, batch: Batch, from: NodeId) -> Vec<Stamp> {
+        let mut durable: BTreeMap<Key, Stamp> =
+            batch.records.iter().map(|r| (r.key(), r.stamp)).collect();
+        let merged = self.with_replica(move |r| r.merge(batch, now_millis()));
+        let merged = match merged.await {
+            Some(Ok(merged)) => merged,
+            Some(Err(e)) => {
+                error!("what node {} wrote cannot be kept: {e}", from.short());
+                return Vec::new();
+            }
+            None => return Vec::new(),
+        };
+        // The replica tells of each but once.
+        for (key, refusal) in merged.refused {
+            warn!(
+                from = from.short(),
+                "{} {} is refused: {refusal}", key.kind, key.name
+            );
+            durable.remove(&key);
+        }
+        self.follow(&merged.applied).await;
+        if !merged.applied.is_empty() {
+            self.tell(Event::Changed(merged.applied.clone()));
+            self.forward(&merged.applied, from).await;
+        }
+        if !merged.lost.is_empty() {
+            self.tell_of_lost(&merged.lost).await;
+            self.tell(Event::Lost(merged.lost));
+        }
+        durable.into_values().collect()
+    }
+
+    /// An edit of ours that lost must be in the history everywhere: reconciliation is about what
+    /// counts, and would not bring it there.
+    async fn tell_of_lost(&self, lost: &[Lost]) {
+        let own: Vec<Lost> = lost
+            .iter()
+            .filter(|l| l.stamp.node == self.me)
+            .cloned()
+            .collect();
+        let find = move |replica: &Replica| -> Vec<Record> {
+            let versions = own.iter().filter_map(|lost| {
+                let history = replica.history(&lost.key.kind, &lost.key.name).ok()?;
+                let mut history = history.into_iter();
+                history.find(|v| v.record.stamp == lost.stamp)
+            });
+            versions.map(|v| v.record).collect()
+        };
+        let records = self.with_replica(find).await.unwrap_or_default();
+        if !records.is_empty() {
+            self.push(&records);
+        }
+    }
+
+    /// Acts on changes of the members.
+    pub(crate) async fn follow(&self, changed: &[Key]) {
+        if !changed
+            .iter()
+            .any(|k| k.kind == MEMBER || k.kind == REMOVED)
+        {
+            return;
+        }
+        let Some(Ok(roster)) = self.with_replica(Roster::read).await else {
+            return;
+        };
+        let roster = Arc::new(roster);
+        self.door.set_roster(Arc::clone(&roster));
+        let strangers: Vec<(NodeId, Arc<dyn Link>)> = {
+            let links = self.links();
+            let all = links.iter().map(|(id, p)| (*id, Arc::clone(&p.link)));
+            all.filter(|(id, _)| !roster.members.contains_key(id))
+                .collect()
+        };
+        for (id, link) in strangers {
+            let removed = roster.removed.contains(&id);
+            link.close(if removed { Why::Removed } else { Why::Stranger });
+            self.sign(detect::Sign::Left(id));
+        }
+        self.reports()
+            .retain(|id, _| roster.members.contains_key(id));
+        self.tell(Event::Roster);
+        if roster.removed.contains(&self.me) {
+            self.tell(Event::Expelled);
+        }
+        self.dial.notify_one();
+    }
+
+    fn sign(&self, sign: detect::Sign) {
+        // It ends only with the mesh.
+        let _ = self.detector.send(sign);
+    }
+
+    /// A datagram of the failure detector.
+    fn datagram(&self, to: NodeId, datagram: Bytes) {
+        use std::sync::atomic::Ordering;
+        let links = self.links();
+        if let Some(peered) = links.get(&to) {
+            let bytes = datagram.len() as u64;
+            self.traffic.sent.fetch_add(bytes, Ordering::Relaxed);
+            peered.link.send(datagram);
+        } else {
+            drop(links);
+            self.want(to);
+        }
+    }
+
+    fn is_large(&self) -> bool {
+        self.door.roster().members.len() > FULL_MESH
+    }
+
+    fn reports(&self) -> MutexGuard<'_, BTreeMap<NodeId, wire::Report>> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest report of each node.
+    #[must_use]
+    pub fn all_reports(&self) -> BTreeMap<NodeId, Vec<u8>> {
+        let reports = self.reports();
+        reports
+            .iter()
+            .map(|(id, r)| (*id, r.body.clone()))
+            .collect()
+    }
+
+    /// The newest report of a node.
+    #[must_use]
+    pub fn report(&self, node: NodeId) -> Option<Vec<u8>> {
+        self.reports().get(&node).map(|r| r.body.clone())
+    }
+
+    /// Writes an object, on the disk of this node and to all others.
+    ///
+    /// # Errors
+    /// It cannot be written, or may not be as it is.
+    pub async fn put(
+        &self,
+        key: Key,
+        value: Option<serde_json::Value>,
+        note: &str,
+    ) -> Result<Record, crate::store::Error> {
+        let note = note.to_owned();
+        let written = self.with_replica(move |replica| {
+            replica.put(
+                (&key.kind, &key.name),
+                value,
+                (&note, now_millis()),
+                crate::Options::default(),
+                None,
+            )
+        });
+        let record = written
+            .await
+            .unwrap_or_else(|| Err(crate::store::Error::Damaged("the writer ended".to_owned())))?;
+        self.follow(&[record.key()]).await;
+        self.push(std::slice::from_ref(&record));
+        Ok(record)
+    }
+}
+
+/// Why a peer cannot be reached.
+pub type Unreached = Unreachable;

@@ -13,9 +13,7 @@ use wharfie_cluster::Record;
 use wharfie_core::report::Report;
 use wharfie_host::BoxedStream;
 
-use crate::api::Node;
-#[cfg(test)]
-use crate::api::NodeState;
+use crate::api::{Node, NodeState};
 use crate::failure::{Failure, Message};
 
 /// A node must be reached within this time.
@@ -135,9 +133,11 @@ impl Fleet {
         nodes
     }
 
-    /// Number of nodes, this one counted.
+    /// Number of nodes that are of the cluster, this one counted.
     pub(crate) fn count(&self) -> usize {
-        self.peers.nodes().len()
+        let nodes = self.peers.nodes();
+        let member = |n: &&Node| n.me || n.state != NodeState::Removed;
+        nodes.iter().filter(member).count()
     }
 
     /// How many nodes are believed to be up, this one counted, and how many there are.

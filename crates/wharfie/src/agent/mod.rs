@@ -19,7 +19,7 @@ pub(crate) mod settings;
 mod slot;
 mod templates;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod tunnel;
 mod watch;
 
@@ -118,6 +118,12 @@ impl Agent {
         tokio::spawn(report::publish(Arc::clone(&keeper)));
         tokio::spawn(report::keep(keeper, report));
         Ok(agent)
+    }
+
+    /// The nodes.
+    #[cfg(test)]
+    pub(crate) fn fleet(&self) -> &Arc<Fleet> {
+        &self.keeper.fleet
     }
 
     fn engine_address(&self) -> String {
@@ -268,7 +274,8 @@ impl Agent {
                 continue;
             };
             tokio::time::sleep(tick).await;
-            let others = self.keeper.fleet.count() > 1;
+            // Others may come, or be waiting for an answer.
+            let others = self.cluster.as_ref().is_some_and(|c| c.mesh().is_some());
             if others
                 || self.at_work.load(Ordering::SeqCst) > 0
                 || !self.keeper.is_idle()

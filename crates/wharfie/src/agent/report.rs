@@ -14,7 +14,7 @@ use crate::api::Fault;
 /// Events come in crowds: so long is waited for the others.
 const CROWD: Duration = Duration::from_millis(5);
 /// After a look the Engine is left alone for so many times as long as it took.
-const REST: u32 = 4;
+const REST: u32 = 8;
 /// An Engine tells of an end before its lists show it: so often is looked again, each time after
 /// twice the pause.
 const AGAIN: u32 = 6;

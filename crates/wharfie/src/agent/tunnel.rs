@@ -6,14 +6,14 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{CONNECTION, HOST, UPGRADE};
-use axum::http::{HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use wharfie_host::BoxedStream;
 
-use super::fleet::{AGENT, ENGINE, Fleet, Serving};
+use super::fleet::{AGENT, ENGINE, Fleet, PATIENCE, Serving};
 use super::http::{AtWork, refused};
 use crate::api::Node;
 use crate::failure::Failure;
@@ -113,12 +113,28 @@ impl Drop for Tied {
 /// Lets the agent of a node answer a request. If whoever asked goes away, so does the connection.
 ///
 /// # Errors
-/// The node cannot be reached, or goes away before it answers.
+/// The node cannot be reached, goes away before it answers, or does not begin to in time.
 pub(super) async fn hand_on(
     fleet: &Arc<Fleet>,
     node: &Node,
     request: Request,
 ) -> Result<Response, Failure> {
+    let patience = match *request.method() {
+        Method::GET => PATIENCE,
+        // A whole project may be on its way.
+        _ => PATIENCE * 10,
+    };
+    match tokio::time::timeout(patience, answer(fleet, node, request)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(super::fleet::unreachable(format!(
+            "node {} does not answer within {} s",
+            node.name,
+            patience.as_secs()
+        ))),
+    }
+}
+
+async fn answer(fleet: &Arc<Fleet>, node: &Node, request: Request) -> Result<Response, Failure> {
     let stream = fleet.open(node, AGENT).await?;
     let gone =
         |e: hyper::Error| super::fleet::unreachable(format!("node {} went away: {e}", node.name));

@@ -22,12 +22,14 @@ pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod inspect;
 pub(crate) mod install;
+pub(crate) mod join;
 pub(crate) mod kill;
 mod lifecycle;
 pub(crate) mod logs;
 pub(crate) mod ls;
+pub(crate) mod node;
 pub(crate) mod pause;
-mod pick;
+pub(crate) mod pick;
 pub(crate) mod plan;
 pub(crate) mod port;
 mod providers;
@@ -43,8 +45,10 @@ pub(crate) mod scale;
 mod shape;
 pub(crate) mod start;
 pub(crate) mod stats;
+pub(crate) mod status;
 pub(crate) mod stop;
 pub(crate) mod template;
+pub(crate) mod token;
 pub(crate) mod top;
 pub(crate) mod undo;
 pub(crate) mod up;
@@ -99,6 +103,10 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::History(c) => c.run(&context).await,
         Command::Undo(c) => c.run(&context).await,
         Command::Template(c) => c.run(&context).await,
+        Command::Token(c) => c.run(&context).await,
+        Command::Join(c) => c.run(&context).await,
+        Command::Node(c) => c.run(&context).await,
+        Command::Status(c) => c.run(&context).await,
         Command::Agent(c) => c.run(&context).await,
         Command::Reload(c) => c.run(&context).await,
         Command::Dockermod(c) => c.run(&context).await,

@@ -115,7 +115,10 @@ impl Client {
             while let Some(end) = buffer.iter().position(|b| *b == b'\n') {
                 let line: Vec<u8> = buffer.drain(..=end).collect();
                 match serde_json::from_slice(&line).map_err(|e| failed(odd(&e)))? {
-                    Message::Done { revision, .. } => return Ok(revision),
+                    Message::Done { revision, durable } => {
+                        tell(Message::Done { revision, durable });
+                        return Ok(revision);
+                    }
                     Message::Failed { failures } => return Err(failures),
                     message => tell(message),
                 }

@@ -23,6 +23,11 @@ pub(crate) enum Listing {
     Json,
 }
 
+/// Prints a line.
+pub(crate) fn text(line: &str) -> Result<(), crate::failure::Failure> {
+    Ok(lines([line])?)
+}
+
 /// Writes lines to standard output in one go.
 pub(crate) fn lines<T: AsRef<str>>(lines: impl IntoIterator<Item = T>) -> io::Result<()> {
     let mut text = String::new();

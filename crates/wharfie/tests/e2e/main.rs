@@ -24,6 +24,7 @@ mod registry;
 mod stack;
 mod survival;
 mod terminal;
+mod ways;
 
 use std::time::Duration;
 

@@ -223,7 +223,7 @@ fn images_volumes_and_containers_are_shown() {
         in_order(stack.inspect("db-1"))
     );
     assert!(stack.ok("inspect -s db").json()[0]["SizeRootFs"].is_u64());
-    let missing = stack.fails(1, "inspect db nope");
+    let missing = stack.fails(2, "inspect db nope");
     missing.says(["nope"]);
     assert_eq!(missing.stdout, "");
 }

@@ -236,3 +236,80 @@ async fn a_request_is_handed_on_once_only() {
     let (_, head) = ask(&cluster.members[0].socket, request).await;
     assert!(head.starts_with("HTTP/1.1 409 "), "{head}");
 }
+
+#[tokio::test]
+async fn what_was_wanted_before_there_were_others_is_kept_here() {
+    let cluster = Cluster::begin(&["alpha", "beta"]).await;
+    put(&cluster, "old", "");
+    put(&cluster, "other", "beta-id");
+    let keeper = &cluster.members[0].agent.keeper;
+    for name in ["old", "other"] {
+        keeper.renew(name).await.unwrap();
+    }
+    assert!(
+        keeper
+            .slots()
+            .iter()
+            .all(|s| s.shown().is_none_or(|s| s.name == "old"))
+    );
+    keeper.adopt_all().await.unwrap();
+    let slots = keeper.slots();
+    let old = slots.iter().find(|s| s.name == "old").unwrap();
+    assert_eq!(old.shown().unwrap().home, "alpha-id");
+    let home = async |name: &str| keeper.home(name).await.unwrap();
+    assert_eq!(home("old").await.as_deref(), Some("alpha-id"));
+    assert_eq!(home("other").await.as_deref(), Some("beta-id"));
+    assert_eq!(home("none").await, None);
+}
+
+/// Says when it is dropped.
+struct Guard(Option<tokio::sync::oneshot::Sender<()>>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(tell) = self.0.take() {
+            let _ = tell.send(());
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_goes_away_ends_the_work_on_the_other_node() {
+    let cluster = Cluster::begin(&["alpha", "beta"]).await;
+    put(&cluster, "shop", "beta-id");
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let guard = std::sync::Arc::new(std::sync::Mutex::new(Some(Guard(Some(tell)))));
+    // In place of beta's agent: it begins to answer, and never ends.
+    let answer = move || {
+        let guard = guard.lock().unwrap().take();
+        async move {
+            let first = futures_util::stream::once(async {
+                Ok::<_, std::io::Error>("{\"is\":\"waiting\"}\n")
+            });
+            let rest = futures_util::stream::pending();
+            let guarded = futures_util::StreamExt::map(
+                futures_util::StreamExt::chain(first, rest),
+                move |piece| {
+                    let _guard = &guard;
+                    piece
+                },
+            );
+            axum::body::Body::from_stream(guarded)
+        }
+    };
+    let router = axum::Router::new().fallback(answer);
+    crate::agent::tunnel::offer_agent(cluster.members[1].agent.fleet(), router);
+    let client = Client::new(cluster.members[0].socket.clone());
+    let (begun, mut has_begun) = tokio::sync::mpsc::unbounded_channel();
+    let work = tokio::spawn(async move {
+        let request = down(None);
+        let heard = |_| {
+            let _ = begun.send(());
+        };
+        client.act("shop", &request, heard).await
+    });
+    has_begun.recv().await.unwrap();
+    work.abort();
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(20), told).await;
+    ended.expect("the work on beta ends").unwrap();
+}

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use wharfie_cluster::Store;
+use wharfie_cluster::{NodeId, Replica, Store};
 
 use super::act::{Deadlines, Service};
 use super::templates::Templates;
@@ -24,8 +24,12 @@ impl Kept {
     fn new(name: &str) -> Self {
         let name = format!("wharfie-dockermod-{}-{name}", std::process::id());
         let dir = std::env::temp_dir().join(name);
-        let store = Store::open(&dir).unwrap();
-        Self(dir, Templates::new(Arc::new(store)))
+        let store = Arc::new(Store::open(&dir).unwrap());
+        let replica = Replica::open(store, NodeId::NONE, 1).unwrap();
+        let report = tokio::sync::watch::Sender::default();
+        let alone = Arc::new(crate::agent::fleet::Alone::new());
+        let fleet = Arc::new(crate::agent::fleet::Fleet::new(alone, report.subscribe()));
+        Self(dir, Templates::new(Arc::new(replica), fleet))
     }
 }
 

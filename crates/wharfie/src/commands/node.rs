@@ -1,0 +1,242 @@
+//! `wharfie node`.
+
+use std::collections::BTreeMap;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::api::{Labels, Node as Member, NodeState};
+use crate::context::Context;
+use crate::control::Client;
+use crate::failure::Failure;
+use crate::output::table::Table;
+use crate::output::{self, Listing, bytes, when};
+
+/// Lists, describes, labels and removes the nodes of the cluster.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wharfie node ls\n  wharfie node inspect h2\n  wharfie node label h2 rack=7 ssd=true\n  wharfie node rm h3"
+)]
+pub(crate) struct Node {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    Ls(Ls),
+    Inspect(Inspect),
+    Label(Label),
+    Rm(Rm),
+}
+
+/// Lists the nodes.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  wharfie node ls\n  wharfie node ls --format json")]
+struct Ls {
+    /// Output format
+    #[arg(long, value_enum, default_value = "table")]
+    format: Listing,
+    /// Print names only
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Shows all that is known of nodes, as JSON.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  wharfie node inspect h2")]
+struct Inspect {
+    /// Names, ids, or beginnings of ids
+    #[arg(value_name = "NODE", required = true)]
+    nodes: Vec<String>,
+}
+
+/// Sets labels of a node, or removes them.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wharfie node label h2 rack=7\n  wharfie node label h2 rack-       remove the label \"rack\""
+)]
+struct Label {
+    /// Name, id, or beginning of the id
+    #[arg(value_name = "NODE")]
+    node: String,
+    /// Labels
+    #[arg(value_name = "KEY=VALUE|KEY-", required = true)]
+    labels: Vec<String>,
+}
+
+/// Removes nodes from the cluster.
+///
+/// A removed node is cut off at once, everywhere, and its key is not let in again. What it runs goes
+/// on there, on its own.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  wharfie node rm h3")]
+struct Rm {
+    /// Names, ids, or beginnings of ids
+    #[arg(value_name = "NODE", required = true)]
+    nodes: Vec<String>,
+}
+
+impl Node {
+    /// Does it.
+    pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
+        let agent = Client::new(context.socket());
+        match &self.what {
+            What::Ls(ls) => ls.run(&agent).await,
+            What::Inspect(inspect) => {
+                let nodes = nodes(&agent).await?;
+                for wanted in &inspect.nodes {
+                    let node = crate::agent::fleet::find(&nodes, wanted)?;
+                    let text = serde_json::to_string_pretty(node);
+                    output::text(&text.map_err(|e| Failure::failed(e.to_string()))?)?;
+                }
+                Ok(())
+            }
+            What::Label(label) => label.run(&agent).await,
+            What::Rm(rm) => {
+                let nodes = nodes(&agent).await?;
+                // All of them are there, or nothing is done.
+                let found = rm
+                    .nodes
+                    .iter()
+                    .map(|n| crate::agent::fleet::find(&nodes, n));
+                for node in found.collect::<Result<Vec<_>, _>>()? {
+                    agent.delete(&format!("/v1/nodes/{}", node.id)).await?;
+                    output::say(&format!(
+                        "Removed {}: what it runs goes on there, on its own",
+                        node.name
+                    ));
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The nodes, as the agent knows them.
+pub(super) async fn nodes(agent: &Client) -> Result<Vec<Member>, Failure> {
+    agent.get("/v1/nodes").await
+}
+
+/// What is not well with a node, in words.
+pub(super) fn troubles(node: &Member) -> Vec<String> {
+    let mut troubles = Vec::new();
+    if node.state != NodeState::Up {
+        troubles.push(node.away());
+    }
+    if let Some(why) = node.report.as_ref().and_then(|r| r.engine_away.as_ref()) {
+        troubles.push(format!("node {}: {why}", node.name));
+    }
+    if let Some(skew) = node.skew.filter(|s| s.abs() > 5_000) {
+        troubles.push(format!(
+            "node {}: its clock is {} s {} of the one here",
+            node.name,
+            skew.abs() / 1000,
+            if skew > 0 { "ahead" } else { "behind" }
+        ));
+    }
+    troubles
+}
+
+impl Ls {
+    async fn run(&self, agent: &Client) -> Result<(), Failure> {
+        let nodes = nodes(agent).await?;
+        if self.quiet {
+            return output::lines(nodes.into_iter().map(|n| n.name));
+        }
+        if matches!(self.format, Listing::Json) {
+            return output::lines(nodes.iter().map(|n| row(n).to_string()));
+        }
+        let headers = [
+            "NAME",
+            "ID",
+            "STATE",
+            "SINCE",
+            "CONTAINERS",
+            "CPUS",
+            "MEMORY",
+            "ENGINE",
+            "ADDRESS",
+            "LABELS",
+        ];
+        let mut table = Table::new(0, headers);
+        for node in &nodes {
+            let report = node.report.clone().unwrap_or_default();
+            let running = report.containers.iter().filter(|c| c.is_running()).count();
+            let labels: Vec<String> = node
+                .labels
+                .iter()
+                .map(|(k, v)| format!("{k}={v}"))
+                .collect();
+            let state = if node.me {
+                format!("{} (here)", state(node.state))
+            } else {
+                state(node.state).to_owned()
+            };
+            table.row([
+                node.name.clone(),
+                node.id.chars().take(10).collect(),
+                state,
+                when::ago(node.since),
+                running.to_string(),
+                report.cpus.to_string(),
+                bytes::binary(report.memory),
+                report.engine,
+                node.addresses.first().cloned().unwrap_or_default(),
+                labels.join(","),
+            ]);
+        }
+        output::text(table.render().trim_end())
+    }
+}
+
+/// The word for a state.
+pub(super) fn state(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Up => "up",
+        NodeState::Suspect => "suspect",
+        NodeState::Down => "down",
+        NodeState::Removed => "removed",
+    }
+}
+
+fn row(node: &Member) -> Value {
+    let report = node.report.clone().unwrap_or_default();
+    json!({
+        "Name": node.name,
+        "ID": node.id,
+        "State": state(node.state),
+        "Here": node.me,
+        "Since": node.since,
+        "Containers": report.containers.len(),
+        "CPUs": report.cpus,
+        "Memory": report.memory,
+        "Engine": report.engine,
+        "Version": node.version,
+        "Addresses": node.addresses,
+        "Labels": node.labels,
+    })
+}
+
+impl Label {
+    async fn run(&self, agent: &Client) -> Result<(), Failure> {
+        let mut labels: BTreeMap<String, Option<String>> = BTreeMap::new();
+        for text in &self.labels {
+            let (key, value) = match (text.split_once('='), text.strip_suffix('-')) {
+                (Some((key, value)), _) => (key, Some(value.to_owned())),
+                (None, Some(key)) => (key, None),
+                (None, None) => ("", None),
+            };
+            if key.is_empty() {
+                return Err(Failure::usage(format!("{text:?} is no label"))
+                    .help("write KEY=VALUE, or KEY- to remove it"));
+            }
+            labels.insert(key.to_owned(), value);
+        }
+        let nodes = nodes(agent).await?;
+        let node = crate::agent::fleet::find(&nodes, &self.node)?;
+        let path = format!("/v1/nodes/{}", node.id);
+        let _: Value = agent.tell(&path, &Labels { labels }).await?;
+        Ok(())
+    }
+}

@@ -1,6 +1,7 @@
 //! What is done to one host: the Docker Engine through its API. Nothing here decides; it
 //! observes, and it executes the plans of `wharfie-core`.
 
+mod archive;
 pub mod build;
 mod connect;
 mod container;
@@ -11,6 +12,7 @@ mod error;
 mod execute;
 mod image;
 mod inject;
+pub mod layers;
 mod listing;
 mod memory;
 mod observe;

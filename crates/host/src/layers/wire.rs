@@ -186,3 +186,90 @@ pub(super) fn read<T: DeserializeOwned>(words: &[u8]) -> io::Result<T> {
 pub(super) fn invalid(what: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.build().unwrap()
+    }
+
+    #[test]
+    fn what_is_said_is_heard() {
+        runtime().block_on(async {
+            let digest = Digest::of("x");
+            let request = Request::Send {
+                image: digest.to_string(),
+                parts: vec![Part {
+                    digest: digest.clone(),
+                    from: u64::MAX,
+                }],
+            };
+            let mut stream = Vec::new();
+            greet(&mut stream).await.unwrap();
+            say(&mut stream, &request).await.unwrap();
+            give(&mut stream, b"bytes").await.unwrap();
+            let mut stream = stream.as_slice();
+            greeted(&mut stream).await.unwrap();
+            assert_eq!(hear::<Request>(&mut stream).await.unwrap(), request);
+            let bytes = Frame::Data(Bytes::from_static(b"bytes"));
+            assert_eq!(receive(&mut stream).await.unwrap(), bytes);
+            assert!(stream.is_empty());
+        });
+    }
+
+    #[test]
+    fn another_version_is_refused_with_what_to_do() {
+        runtime().block_on(async {
+            let error = greeted(&mut &b"whl\x02"[..]).await.unwrap_err();
+            assert!(error.to_string().contains("version 2"), "{error}");
+            assert!(error.to_string().contains("update"), "{error}");
+            assert!(greeted(&mut &b"HTTP"[..]).await.is_err());
+        });
+    }
+
+    #[test]
+    fn long_and_strange_frames_are_refused_before_they_are_read() {
+        runtime().block_on(async {
+            for head in [
+                [WORDS, 0, 16, 0, 1],
+                [DATA, 255, 255, 255, 255],
+                [3, 0, 0, 0, 0],
+            ] {
+                let mut stream = &head[..];
+                let error = receive(&mut stream).await.unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+            }
+            // What is announced and does not come takes no memory either.
+            let error = receive(&mut &[DATA, 0, 16, 0, 0, 7][..]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        });
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>, kind in 0_u8..4, length in 0_u8..64) {
+            let mut framed = vec![kind, 0, 0, 0, length];
+            framed.extend_from_slice(&bytes);
+            for mut stream in [&bytes[..], &framed[..]] {
+                if let Ok(Frame::Words(words)) = runtime().block_on(receive(&mut stream)) {
+                    let _ = read::<Answer>(&words);
+                    let _ = read::<Request>(&words);
+                }
+            }
+        }
+
+        #[test]
+        fn digests_in_messages_are_digests(text in "[a-z0-9:/.]{0,80}") {
+            let words = serde_json::json!({ "part": { "digest": text, "size": 1, "from": 0 } });
+            if let Ok(Answer::Part { digest, .. }) = read(words.to_string().as_bytes()) {
+                prop_assert!(!digest.hex().contains(['/', '.']));
+                prop_assert_eq!(digest.hex().len(), 64);
+            }
+        }
+    }
+}

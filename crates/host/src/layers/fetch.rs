@@ -1,33 +1,27 @@
 //! The side that takes an image.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::{BoxFuture, Shared};
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt, future};
+use futures_util::{FutureExt, future};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use super::gather::{Peer, Thing, gather, staged};
 use super::here::Name;
 use super::load::Parcel;
-use super::receive::{Taken, Trouble, Want, describe, take};
-use super::split::{present, split};
+use super::receive::describe;
+use super::split::present;
 use super::staging::{Staging, sweep};
-use super::status::{LayerStatus, Phase, Status, Tracker};
+use super::status::{Phase, Status, Tracker};
 use super::{Contents, Digest, Source};
 use crate::{Engine, Error};
 
-/// How often a node may fail in a row without giving anything.
-const FAILURES: u32 = 3;
-/// Rest after a failure, times the failures in a row.
-const REST: Duration = Duration::from_millis(400);
 /// Time between two reports of progress.
 const REPORT: Duration = Duration::from_millis(100);
-/// Bytes for which another node is worth asking.
-const SHARE: u64 = 4 << 20;
 
 /// What came of a transfer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -109,7 +103,7 @@ impl Fetcher {
                     let now = status.borrow_and_update().clone();
                     progress(&now);
                     tokio::select! {
-                        _ = &mut result => {}
+                        _ = flight.result.clone() => {}
                         () = tokio::time::sleep(REPORT) => {}
                     }
                 }
@@ -161,53 +155,6 @@ struct Fetch {
     tracker: Tracker,
 }
 
-/// A node that has the image.
-struct Peer {
-    source: Arc<dyn Source>,
-    contents: Contents,
-    /// Failures in a row.
-    failures: u32,
-    /// Whether it is not asked any more.
-    out: bool,
-    bytes: u64,
-}
-
-/// A node, what it was asked for, and what came; nothing came if it only rested.
-type Outcome = (usize, Vec<Thing>, Option<Taken>);
-
-/// What is taken from others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Thing {
-    Config,
-    /// By its place in the image.
-    Layer(usize),
-}
-
-impl Peer {
-    fn want(&self, thing: Thing) -> Option<Want> {
-        Some(match thing {
-            Thing::Config => Want {
-                blob: self.contents.config.clone(),
-                diff: self.contents.config.clone(),
-            },
-            Thing::Layer(at) => {
-                let layer = self.contents.layers.get(at)?;
-                Want {
-                    blob: layer.blob.clone(),
-                    diff: layer.diff.clone(),
-                }
-            }
-        })
-    }
-
-    fn size(&self, thing: Thing) -> u64 {
-        match thing {
-            Thing::Config => 0,
-            Thing::Layer(at) => self.contents.layers.get(at).map_or(0, |l| l.size),
-        }
-    }
-}
-
 impl Fetch {
     fn engine(&self) -> &Engine {
         &self.fetcher.engine
@@ -248,7 +195,8 @@ impl Fetch {
         let staging = self.staging(&contents.config).await?;
         let mut kept = self.kept(&contents).await?;
         loop {
-            self.take(&mut peers, kept, &staging).await?;
+            let gathered = gather(&mut peers, kept, &staging, &self.tracker).await;
+            gathered.map_err(|why| self.failed(why))?;
             self.tracker.phase(Phase::Loading);
             let parcel = parcel(&peers, kept, &staging, name.clone());
             match self.engine().load(parcel).await {
@@ -296,18 +244,24 @@ impl Fetch {
             };
             ask.boxed()
         });
+        let by_id = Digest::parse(&self.image);
         let (mut peers, mut reasons) = (Vec::new(), Vec::new());
         for (source, contents) in future::join_all(asked).await {
             match contents {
-                Ok(contents) => peers.push(Peer {
-                    source,
-                    contents,
-                    failures: 0,
-                    out: false,
-                    bytes: 0,
-                }),
-                Err(trouble) => reasons.push(self.tell(&*source, &trouble)),
+                // Whoever asks by id gets that or nothing.
+                Ok(contents)
+                    if by_id
+                        .as_ref()
+                        .is_some_and(|id| *id != contents.id && *id != contents.config) =>
+                {
+                    reasons.push(format!("{} gives another image", source.name()));
+                }
+                Ok(contents) => peers.push(Peer::new(source, contents)),
+                Err(trouble) => reasons.push(trouble.of(source.name())),
             }
+        }
+        for reason in &reasons {
+            self.tracker.note(reason.clone());
         }
         let same = |a: &Peer, b: &Peer| {
             let diffs = |p: &Peer| p.contents.layers.iter().map(|l| l.diff.clone()).collect();
@@ -336,20 +290,6 @@ impl Fetch {
         Ok(kind)
     }
 
-    /// Notes what is wrong with a node, and gives it in words.
-    fn tell(&self, source: &dyn Source, trouble: &Trouble) -> String {
-        let why = match trouble {
-            Trouble::Missing => "has no such image",
-            Trouble::Broken(why) | Trouble::Corrupt(why) | Trouble::Here(why) => why,
-        };
-        let words = match trouble {
-            Trouble::Missing => format!("{} {why}", source.name()),
-            _ => format!("{}: {why}", source.name()),
-        };
-        self.tracker.note(words.clone());
-        words
-    }
-
     async fn staging(&self, image: &Digest) -> Result<Staging, Error> {
         let root = self.fetcher.staging.clone();
         let in_use: Vec<Digest> = lock(&self.fetcher.images).keys().cloned().collect();
@@ -376,118 +316,6 @@ impl Fetch {
         Ok(present(&wanted, &here))
     }
 
-    /// Takes what is missing from all nodes at once.
-    async fn take(&self, peers: &mut [Peer], kept: usize, staging: &Staging) -> Result<(), Error> {
-        let count = peers[0].contents.layers.len();
-        let whole = |peers: &[Peer], thing| staged(peers, thing, staging).is_some();
-        let mut waiting: BTreeSet<Thing> = (kept..count).map(Thing::Layer).collect();
-        waiting.insert(Thing::Config);
-        self.announce(&peers[0], kept, staging);
-        waiting.retain(|thing| !whole(peers, *thing));
-        // The same layer twice is taken once.
-        let mut once = BTreeSet::new();
-        let first = &peers[0];
-        waiting.retain(|thing| first.want(*thing).is_some_and(|w| once.insert(w.blob)));
-        self.tracker.phase(Phase::Fetching);
-
-        let mut reasons = Vec::new();
-        let mut working = 0_usize;
-        let mut idle: Vec<usize> = (0..peers.len()).filter(|&p| !peers[p].out).collect();
-        let mut busy: FuturesUnordered<BoxFuture<'static, Outcome>> = FuturesUnordered::new();
-        while working > 0 || !waiting.is_empty() {
-            let shares = share(peers, &idle, &waiting, staging);
-            for (peer, things) in shares {
-                idle.retain(|&i| i != peer);
-                waiting.retain(|thing| !things.contains(thing));
-                let source = Arc::clone(&peers[peer].source);
-                let id = peers[peer].contents.id.clone();
-                let wants: Vec<Want> = things.iter().filter_map(|t| peers[peer].want(*t)).collect();
-                let (staging, tracker) = (staging.clone(), self.tracker.clone());
-                let work = async move {
-                    let taken = take(&*source, &id, &wants, &staging, &tracker).await;
-                    (peer, things, Some(taken))
-                };
-                working += 1;
-                busy.push(work.boxed());
-            }
-            // No work and no rest: nobody is left.
-            let Some((peer, things, taken)) = busy.next().await else {
-                break;
-            };
-            let Some(taken) = taken else {
-                // It has rested.
-                idle.push(peer);
-                continue;
-            };
-            working -= 1;
-            waiting.extend(things.into_iter().filter(|thing| !whole(peers, *thing)));
-            let this = &mut peers[peer];
-            let failed = self.judge(this, taken)?;
-            if let Some(reason) = failed {
-                reasons.push(reason);
-            }
-            if this.out {
-                continue;
-            }
-            let rest = REST * this.failures.min(FAILURES);
-            busy.push(
-                async move {
-                    tokio::time::sleep(rest).await;
-                    (peer, Vec::new(), None)
-                }
-                .boxed(),
-            );
-        }
-        drop(busy);
-        if waiting.is_empty() {
-            return Ok(());
-        }
-        reasons.dedup();
-        Err(self.failed(format!(
-            "{}; what came is kept, and the next attempt goes on from there",
-            reasons.join("; ")
-        )))
-    }
-
-    /// Tells what is to be taken, and what of it is here.
-    fn announce(&self, peer: &Peer, kept: usize, staging: &Staging) {
-        let layers = peer.contents.layers.iter().skip(kept);
-        let told = layers.map(|layer| {
-            let whole = staging.whole(&layer.blob);
-            let done = whole.unwrap_or_else(|| staging.begun(&layer.blob));
-            LayerStatus {
-                digest: layer.diff.clone(),
-                done,
-                total: whole.unwrap_or(layer.size),
-                from: None,
-                whole: whole.is_some(),
-            }
-        });
-        self.tracker.layers(told.collect());
-    }
-
-    /// What a node's answer means for it; why it failed, if it did.
-    fn judge(&self, peer: &mut Peer, taken: Taken) -> Result<Option<String>, Error> {
-        peer.bytes += taken.bytes;
-        let Some(trouble) = taken.trouble else {
-            peer.failures = 0;
-            return Ok(None);
-        };
-        match &trouble {
-            Trouble::Here(why) => return Err(self.failed(why)),
-            Trouble::Missing | Trouble::Corrupt(_) => peer.out = true,
-            Trouble::Broken(_) => {
-                peer.failures = if taken.bytes > 0 {
-                    1
-                } else {
-                    peer.failures + 1
-                };
-                peer.out = peer.failures >= FAILURES;
-            }
-        }
-        Ok(Some(self.tell(&*peer.source, &trouble)))
-    }
-
     /// The image on this Engine, once it is loaded.
     async fn here(&self, contents: &Contents, name: Option<&Name>) -> Result<Digest, Error> {
         let layers: Vec<Digest> = contents.layers.iter().map(|l| l.diff.clone()).collect();
@@ -507,43 +335,6 @@ impl Fetch {
             self.failed("the Engine took it and does not have it; look at the Engine's log")
         })
     }
-}
-
-/// The file of something that is here and whole: nodes may name the same layer differently.
-fn staged(peers: &[Peer], thing: Thing, staging: &Staging) -> Option<PathBuf> {
-    let blobs = peers.iter().filter_map(|p| p.want(thing));
-    let mut whole = blobs.filter(|want| staging.whole(&want.blob).is_some());
-    whole.next().map(|want| staging.file(&want.blob))
-}
-
-/// Divides what is missing among nodes that have nothing to do. Each of them reads the whole image
-/// for its share, so that little is not divided.
-fn share(
-    peers: &[Peer],
-    idle: &[usize],
-    waiting: &BTreeSet<Thing>,
-    staging: &Staging,
-) -> Vec<(usize, Vec<Thing>)> {
-    let Some(&first) = idle.first() else {
-        return Vec::new();
-    };
-    let things: Vec<Thing> = waiting.iter().copied().collect();
-    let begun = |thing| {
-        peers[first]
-            .want(thing)
-            .map_or(0, |w| staging.begun(&w.blob))
-    };
-    let size = |thing: &Thing| peers[first].size(*thing).saturating_sub(begun(*thing));
-    let sizes: Vec<u64> = things.iter().map(size).collect();
-    let worth = sizes.iter().sum::<u64>() / SHARE;
-    let parts = usize::try_from(worth)
-        .unwrap_or(usize::MAX)
-        .clamp(1, idle.len());
-    let shares = split(&sizes, parts).into_iter().zip(idle);
-    shares
-        .map(|(share, &peer)| (peer, share.into_iter().map(|i| things[i]).collect()))
-        .filter(|(_, things): &(usize, Vec<Thing>)| !things.is_empty())
-        .collect()
 }
 
 /// What the Engine is to get.

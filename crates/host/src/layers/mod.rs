@@ -6,12 +6,13 @@
 //! compared with its digest before the Engine gets it.
 //!
 //! - `wire`: what is said; `serve`: the side that has the image.
-//! - `fetch`: the side that takes it: `split` divides, `receive` takes from one node, `staging`
-//!   keeps, `load` hands over to the Engine.
+//! - `fetch`: the side that takes it: `gather` takes from all nodes at once, `split` divides,
+//!   `receive` takes from one node, `staging` keeps, `load` hands over to the Engine.
 //! - `names`: which file of an Engine's archive is what.
 
 mod digest;
 mod fetch;
+mod gather;
 mod here;
 mod load;
 mod names;

@@ -17,6 +17,8 @@ use super::{BoxedStream, Contents, Digest, Source};
 const OPENING: Duration = Duration::from_secs(10);
 /// How long nothing may come from a node: those at work say something every few seconds.
 const SILENCE: Duration = Duration::from_secs(20);
+/// How long a node may take to say that this was all.
+const ENDING: Duration = Duration::from_secs(1);
 /// Pieces that may wait for the disk.
 const WAITING: usize = 8;
 /// Layers that an image may have: Docker allows fewer.
@@ -33,6 +35,16 @@ pub(super) enum Trouble {
     Corrupt(String),
     /// Something is wrong on this side: nobody else is asked either.
     Here(String),
+}
+
+impl Trouble {
+    /// In words that name the node.
+    pub(super) fn of(&self, node: &str) -> String {
+        match self {
+            Self::Missing => format!("{node} has no such image"),
+            Self::Broken(why) | Self::Corrupt(why) | Self::Here(why) => format!("{node}: {why}"),
+        }
+    }
 }
 
 impl From<io::Error> for Trouble {
@@ -203,6 +215,8 @@ async fn take_all(
             Trouble::Broken(format!("{what}; it is taken anew"))
         });
     }
+    // The other side ends in order. All is here, so that nothing of it matters any more.
+    let _ = timeout(ENDING, words(&mut stream)).await;
     Ok(())
 }
 

@@ -237,7 +237,7 @@ mod tests {
             [&old, &used, &older, &newer].map(there),
             [false, true, true, true]
         );
-        sweep_above(&scratch.0, &[used.clone()], now, 10);
+        sweep_above(&scratch.0, std::slice::from_ref(&used), now, 10);
         assert_eq!([&used, &older, &newer].map(there), [true, false, true]);
         assert!(scratch.0.join("not-ours").exists());
     }

@@ -11,6 +11,7 @@ pub mod labels;
 pub mod names;
 pub mod plan;
 pub mod reconcile;
+pub mod report;
 pub mod seen;
 pub mod shared;
 pub mod spare;

@@ -44,6 +44,9 @@ pub struct Container {
     pub image: String,
     /// Names of the networks it is on, with the id of each as the container knows it.
     pub networks: BTreeMap<String, String>,
+    /// Addresses by the name of the network, where it has one.
+    #[serde(default)]
+    pub addresses: BTreeMap<String, String>,
     /// Services it depends on.
     pub depends_on: Vec<String>,
     /// All labels.
@@ -60,9 +63,19 @@ pub struct Container {
     pub mounts: Vec<(String, String)>,
     /// Size of the writable layer and of all, in bytes, where they were asked for.
     pub size: Option<(i64, i64)>,
+    /// Name of the node it is on; empty where only one is looked at.
+    #[serde(default)]
+    pub node: String,
 }
 
 impl Container {
+    /// The project it is of; empty if it is of none.
+    #[must_use]
+    pub fn project(&self) -> &str {
+        let project = self.labels.get(crate::labels::PROJECT);
+        project.map_or("", String::as_str)
+    }
+
     /// Whether its main process runs (paused counts).
     #[must_use]
     pub fn is_running(&self) -> bool {
@@ -74,7 +87,7 @@ impl Container {
 }
 
 /// A port of a container.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PortBinding {
     /// Host address; empty if not published.
     pub ip: String,

@@ -104,6 +104,9 @@ pub struct Stack {
     /// Tasks (see [`task`]) that were stopped and are to stay so.
     #[serde(default)]
     pub halted: BTreeSet<String>,
+    /// Id of its home, the node that keeps it; empty as long as there is only one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub home: String,
 }
 
 /// Key of a task within its stack: `service/number`.

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::Error;
 use crate::build::Builder;
+use crate::dial::{self, BoxedStream, Dialer};
 
 /// Seconds a request may wait for the beginning of its answer.
 const TIMEOUT: u64 = 120;
@@ -51,6 +52,7 @@ pub struct Engine {
     pub(crate) api: ApiVersion,
     builder: Builder,
     address: Arc<str>,
+    dialer: Dialer,
     runtime_dir: Arc<Path>,
 }
 
@@ -67,7 +69,8 @@ impl Engine {
                 address: address.to_owned(),
             });
         };
-        let Pong { api, podman } = match ping(path).await {
+        let dialer = Dialer::unix(path);
+        let pong = match ping(&dialer).await {
             Ok(pong) => pong,
             Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
                 return Err(Error::NotPermitted {
@@ -86,12 +89,43 @@ impl Engine {
                 });
             }
         };
+        // Its own client keeps connections: it is the faster one.
+        let client = |version: &ClientVersion| Docker::connect_with_unix(path, TIMEOUT, version);
+        Self::agree(client, pong, address, dialer).await
+    }
+
+    /// Connects to an Engine that is reached in some other way, and agrees on the newest API both
+    /// speak. `label` is what it is called in messages, such as `node beta`.
+    ///
+    /// # Errors
+    /// It cannot be reached, does not answer, or is older than 20.10.
+    pub async fn connect_through(dialer: Dialer, label: &str) -> Result<Self, Error> {
+        let pong = ping(&dialer).await.map_err(|e| Error::Unreachable {
+            address: label.to_owned(),
+            reason: match e.kind() {
+                std::io::ErrorKind::TimedOut => {
+                    format!("its Engine does not answer within {PING_TIMEOUT} s")
+                }
+                _ => e.to_string(),
+            },
+        })?;
+        let client = |version: &ClientVersion| dial::client(dialer.clone(), TIMEOUT, version);
+        Self::agree(client, pong, label, dialer.clone()).await
+    }
+
+    /// Agrees on an API with an Engine that has answered.
+    async fn agree(
+        client: impl Fn(&ClientVersion) -> Result<Docker, bollard::errors::Error>,
+        Pong { api, podman }: Pong,
+        address: &str,
+        dialer: Dialer,
+    ) -> Result<Self, Error> {
         let failed = |e| Error::from_engine("cannot talk to the Engine", e);
         let version = match api {
             Some(api) if api < *API_DEFAULT_VERSION => api,
             _ => *API_DEFAULT_VERSION,
         };
-        let mut docker = Docker::connect_with_unix(path, TIMEOUT, &version).map_err(failed)?;
+        let mut docker = client(&version).map_err(failed)?;
         if api.is_none() {
             docker = docker.negotiate_version().await.map_err(failed)?;
         }
@@ -106,6 +140,7 @@ impl Engine {
                 Builder::BuildKit(api)
             },
             docker,
+            dialer,
             address: address.into(),
             runtime_dir: Path::new(crate::memory::RUNTIME_DIR).into(),
         };
@@ -153,15 +188,25 @@ impl Engine {
         &self.runtime_dir
     }
 
-    /// The Engine's address, as `unix:///path`.
+    /// The Engine's address, as `unix:///path`, or what it is called if it is reached otherwise.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// Path of the Engine's socket.
+    /// Path of the Engine's socket, if it is on this host.
     pub(crate) fn socket(&self) -> Option<&str> {
         self.address.strip_prefix("unix://")
+    }
+
+    /// Whether the Engine is on this host: then it has the same files and processes as we.
+    pub(crate) fn is_here(&self) -> bool {
+        self.socket().is_some()
+    }
+
+    /// A connection of its own to the Engine's socket.
+    pub(crate) async fn dial(&self) -> std::io::Result<BoxedStream> {
+        self.dialer.dial().await
     }
 
     /// What the Engine says of itself.
@@ -206,18 +251,23 @@ fn buildkit_is_off() -> bool {
 /// Asks whether the Engine is there and which API it speaks (`GET /_ping`, header
 /// `Api-Version`). The client would ask `/version`, for which an Engine asks containerd and
 /// runc: 6 ms rather than 0.3; and it hides why it cannot connect.
-async fn ping(path: &str) -> std::io::Result<Pong> {
-    let mut stream = tokio::net::UnixStream::connect(path).await?;
-    stream
-        .write_all(b"GET /_ping HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n")
-        .await?;
-    let mut answer = Vec::new();
-    let mut bounded = stream.take(16 << 10);
-    let read = bounded.read_to_end(&mut answer);
-    match tokio::time::timeout(Duration::from_secs(PING_TIMEOUT), read).await {
-        Ok(read) => read?,
+async fn ping(dialer: &Dialer) -> std::io::Result<Pong> {
+    let asked = async {
+        let mut stream = dialer.dial().await?;
+        stream
+            .write_all(b"GET /_ping HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n")
+            .await?;
+        let mut answer = Vec::new();
+        stream.take(16 << 10).read_to_end(&mut answer).await?;
+        Ok::<_, std::io::Error>(answer)
+    };
+    let answer = match tokio::time::timeout(Duration::from_secs(PING_TIMEOUT), asked).await {
+        Ok(answered) => answered?,
         Err(_) => return Err(std::io::ErrorKind::TimedOut.into()),
     };
+    if !answer.starts_with(b"HTTP/1.") {
+        return Err(std::io::Error::other("its Engine does not answer"));
+    }
     let answer = String::from_utf8_lossy(&answer);
     Ok(Pong {
         api: api_version(&answer),

@@ -31,6 +31,14 @@ pub enum Error {
         /// The socket.
         address: String,
     },
+    /// An Engine of another host cannot be reached.
+    #[error("cannot reach the Docker Engine of {address}: {reason}")]
+    Unreachable {
+        /// What it is called.
+        address: String,
+        /// Why not.
+        reason: String,
+    },
     /// The address has a form that is not known.
     #[error("{address} is not an Engine address: use unix:///path")]
     BadAddress {
@@ -131,6 +139,7 @@ impl Error {
             Self::NotRunning { .. }
                 | Self::Hangs { .. }
                 | Self::NotPermitted { .. }
+                | Self::Unreachable { .. }
                 | Self::BadAddress { .. }
                 | Self::TooOld { .. }
         )

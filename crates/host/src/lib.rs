@@ -6,6 +6,7 @@ pub mod build;
 mod connect;
 mod container;
 pub mod copy;
+mod dial;
 mod digest;
 pub mod doctor;
 mod error;
@@ -31,6 +32,7 @@ mod watch;
 
 pub use build::{BuildFlags, Builder};
 pub use connect::{ApiVersion, DEFAULT_HOST, Engine, EngineVersion};
+pub use dial::{BoxedStream, Bytestream, Dialer, Dialling};
 pub use error::Error;
 pub use execute::{Event, ExecuteContext, Progress};
 pub use listing::{ImageDetails, VolumeDetails};

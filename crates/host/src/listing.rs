@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bollard::query_parameters::ListVolumesOptionsBuilder;
+use bollard::query_parameters::{ListImagesOptions, ListVolumesOptionsBuilder};
 use wharfie_core::labels;
+use wharfie_core::report::{Report, ReportedImage};
 
 use crate::{Engine, Error};
 
@@ -39,6 +40,52 @@ pub struct VolumeDetails {
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
 impl Engine {
+    /// What the Engine's host is (`GET /info`, `GET /version`), as the beginning of a report.
+    ///
+    /// # Errors
+    /// The Engine cannot be reached or refuses.
+    pub async fn host(&self) -> Result<Report, Error> {
+        let version = self.version().await?;
+        let info = self.docker.info().await;
+        let info = info.map_err(|e| Error::from_engine("cannot ask the Engine what it is", e))?;
+        Ok(Report {
+            cpus: info.ncpu.and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
+            memory: info
+                .mem_total
+                .and_then(|n| u64::try_from(n).ok())
+                .unwrap_or(0),
+            engine: version.engine,
+            os: version.os,
+            arch: version.arch,
+            ..Report::default()
+        })
+    }
+
+    /// All images that have a name, by id (`GET /images/json`).
+    ///
+    /// # Errors
+    /// The Engine cannot be reached or refuses.
+    pub async fn all_images(&self) -> Result<Vec<ReportedImage>, Error> {
+        let list = self.docker.list_images(None::<ListImagesOptions>).await;
+        let list = list.map_err(|e| Error::from_engine("cannot list images", e))?;
+        let mut images: Vec<ReportedImage> = list
+            .into_iter()
+            .map(|image| {
+                let mut tags = image.repo_tags;
+                tags.retain(|t| t != "<none>:<none>");
+                tags.sort();
+                ReportedImage {
+                    id: image.id,
+                    tags,
+                    size: u64::try_from(image.size).unwrap_or(0),
+                }
+            })
+            .filter(|image| !image.tags.is_empty())
+            .collect();
+        images.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(images)
+    }
+
     /// An image by reference or id (`GET /images/{name}/json`); `None` if it is not here.
     ///
     /// # Errors

@@ -80,13 +80,13 @@ impl Engine {
 
     /// Puts files into memory for a container. `None` if that cannot be done here: without the
     /// rights to make a tmpfs or to give files away, and for an Engine whose users are others
-    /// than the host's.
+    /// than the host's or which is on another host.
     pub(crate) async fn keep(
         &self,
         container: &str,
         files: &[Injected],
     ) -> Result<Option<Kept>, Error> {
-        if !rustix::process::geteuid().is_root() {
+        if !self.is_here() || !rustix::process::geteuid().is_root() {
             return Ok(None);
         }
         // Who owns a file matters only where not everybody may read it.

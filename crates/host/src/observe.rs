@@ -92,6 +92,16 @@ impl Engine {
         Ok(containers)
     }
 
+    /// All containers, also those of no project.
+    ///
+    /// # Errors
+    /// The Engine cannot be reached or refuses.
+    pub async fn all_containers(&self, size: bool) -> Result<Vec<Container>, Error> {
+        let mut containers = self.list(&HashMap::new(), size).await?;
+        containers.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(containers)
+    }
+
     async fn list(
         &self,
         filters: &HashMap<String, Vec<String>>,
@@ -309,6 +319,11 @@ fn container(summary: ContainerSummary) -> Container {
         config_hash: label(labels::CONFIG_HASH),
         image_id: summary.image_id.unwrap_or_default(),
         image: summary.image.unwrap_or_default(),
+        addresses: endpoints
+            .iter()
+            .filter_map(|(name, e)| Some((name.clone(), e.ip_address.clone()?)))
+            .filter(|(_, address)| !address.is_empty())
+            .collect(),
         networks: endpoints
             .into_iter()
             .map(|(name, e)| (name, e.network_id.unwrap_or_default()))
@@ -352,6 +367,7 @@ fn container(summary: ContainerSummary) -> Container {
             .or(summary.size_root_fs.map(|s| (0, s))),
         status,
         labels,
+        node: String::new(),
     }
 }
 

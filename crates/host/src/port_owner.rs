@@ -27,7 +27,7 @@ pub(crate) async fn explain(engine: &Engine, error: Error) -> Error {
     };
     let owner = match container_with(engine, port).await {
         Some(name) => format!("container {name} has it"),
-        None => match process_with(port) {
+        None => match engine.is_here().then(|| process_with(port)).flatten() {
             Some(process) => format!("{process} has it"),
             None => "another program has it".to_owned(),
         },

@@ -41,8 +41,7 @@ impl Engine {
 
     /// The answer to a request. HTTP 1.0 has it end with the connection, in one piece.
     async fn get(&self, path: &str) -> io::Result<Vec<u8>> {
-        let socket = self.socket().ok_or(io::ErrorKind::Unsupported)?;
-        let mut stream = tokio::net::UnixStream::connect(socket).await?;
+        let mut stream = self.dial().await?;
         let request = format!("GET {path} HTTP/1.0\r\nHost: engine\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();

@@ -12,9 +12,9 @@ use crate::{Engine, Error};
 /// Something that happened on an Engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Happened {
-    /// To a container of a project.
+    /// To a container.
     Container {
-        /// The project.
+        /// Its project; empty if it is of none.
         project: String,
         /// Id.
         id: String,
@@ -25,6 +25,12 @@ pub enum Happened {
     Resource {
         /// Its name.
         name: String,
+    },
+    /// Something that calls for no healing, but changes what a node has to tell: of images, or of
+    /// containers.
+    News {
+        /// Whether it concerns images.
+        image: bool,
     },
 }
 
@@ -46,17 +52,26 @@ pub enum Change {
 }
 
 /// Events that are of interest; the Engine sends no others.
-const EVENTS: [&str; 11] = [
+const EVENTS: [&str; 20] = [
+    "connect",
+    "create",
+    "delete",
     "die",
     "destroy",
     "disconnect",
     "health_status",
+    "import",
     "kill",
+    "load",
     "oom",
+    "pause",
+    "pull",
     "rename",
     "start",
     "stop",
+    "tag",
     "unpause",
+    "untag",
     "update",
 ];
 
@@ -69,7 +84,10 @@ impl Engine {
     pub fn happenings(&self) -> impl Stream<Item = Result<Happened, Error>> + Send + use<> {
         let list = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
         let filters = HashMap::from([
-            ("type".to_owned(), list(&["container", "network", "volume"])),
+            (
+                "type".to_owned(),
+                list(&["container", "image", "network", "volume"]),
+            ),
             ("event".to_owned(), list(&EVENTS)),
         ]);
         let since = jiff::Timestamp::now().as_second() - 1;
@@ -91,6 +109,12 @@ impl Engine {
             let actor = event.actor.unwrap_or_default();
             let attributes = actor.attributes.unwrap_or_default();
             let action = event.action.unwrap_or_default();
+            if event.typ == Some(EventMessageTypeEnum::IMAGE) {
+                return Some(Ok(Happened::News { image: true }));
+            }
+            if matches!(action.as_str(), "create" | "pause" | "connect") {
+                return Some(Ok(Happened::News { image: false }));
+            }
             if event.typ != Some(EventMessageTypeEnum::CONTAINER) {
                 let name = attributes.get("name").cloned().or(actor.id)?;
                 return Some(Ok(Happened::Resource { name }));
@@ -107,7 +131,7 @@ impl Engine {
                 _ => Change::Other,
             };
             Some(Ok(Happened::Container {
-                project: attributes.get(labels::PROJECT).cloned()?,
+                project: attributes.get(labels::PROJECT).cloned().unwrap_or_default(),
                 id: actor.id?,
                 what,
             }))

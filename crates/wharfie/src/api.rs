@@ -1,8 +1,11 @@
 //! What is said over the agent's socket: HTTP with JSON; answers that take a while are lines of
 //! JSON, one [`Message`] each.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use wharfie_core::heal::Trouble;
+use wharfie_core::report::Report;
 use wharfie_core::{Intent, Plan};
 
 use crate::failure::{Failure, Message as Words};
@@ -23,6 +26,76 @@ pub(crate) struct Info {
     /// Whether a command started it in the background: it makes room for one that is started to
     /// stay.
     pub(crate) background: bool,
+    /// Number of nodes in its cluster, itself counted.
+    #[serde(default = "one")]
+    pub(crate) nodes: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+/// One node in `GET /v1/nodes`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Node {
+    /// Id: its public key; empty as long as it has none.
+    pub(crate) id: String,
+    /// Name.
+    pub(crate) name: String,
+    /// Whether it is the one that answers.
+    pub(crate) me: bool,
+    /// State.
+    pub(crate) state: NodeState,
+    /// Since when it is in this state, in milliseconds since 1970.
+    pub(crate) since: i64,
+    /// Where it can be reached.
+    #[serde(default)]
+    pub(crate) addresses: Vec<String>,
+    /// Labels.
+    #[serde(default)]
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Version of its agent.
+    #[serde(default)]
+    pub(crate) version: String,
+    /// What is seen there, as it said last.
+    #[serde(default)]
+    pub(crate) report: Option<Report>,
+}
+
+/// State of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum NodeState {
+    /// It answers.
+    Up,
+    /// It did not answer just now.
+    Suspect,
+    /// It is away.
+    Down,
+    /// It is of the cluster no longer.
+    Removed,
+}
+
+impl Node {
+    /// Whether it is worth trying to reach it.
+    pub(crate) fn may_answer(&self) -> bool {
+        matches!(self.state, NodeState::Up | NodeState::Suspect)
+    }
+
+    /// That it is away, and since when.
+    pub(crate) fn away(&self) -> String {
+        let zone = jiff::tz::TimeZone::system();
+        let since = jiff::Timestamp::from_millisecond(self.since).unwrap_or_default();
+        let since = since.to_zoned(zone).strftime("%Y-%m-%d %H:%M:%S %Z");
+        let state = match self.state {
+            NodeState::Removed => "was removed from the cluster",
+            _ => "is away",
+        };
+        match self.since {
+            0 => format!("node {} {state}", self.name),
+            _ => format!("node {} {state} since {since}", self.name),
+        }
+    }
 }
 
 /// One stack in `GET /v1/stacks`, and `GET /v1/stacks/{name}`.
@@ -40,6 +113,12 @@ pub(crate) struct StackInfo {
     pub(crate) troubles: Vec<Trouble>,
     /// Why the stack as a whole cannot be healed.
     pub(crate) trouble: Option<String>,
+    /// Name of its home, the node that keeps it.
+    #[serde(default)]
+    pub(crate) node: String,
+    /// Id of its home; empty if there is only one node.
+    #[serde(default)]
+    pub(crate) home: String,
 }
 
 /// One entry of `GET /v1/stacks/{name}/history`, the newest first.
@@ -66,6 +145,10 @@ pub(crate) struct Request {
     /// Requests to the Engine at a time; 0 for the usual number.
     #[serde(default)]
     pub(crate) parallel: usize,
+    /// Node that is to be the stack's home: its name, id, or the beginning of its id. A stack that
+    /// has a home stays there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) on: Option<String>,
 }
 
 /// A change, said in full or by reference.

@@ -17,7 +17,7 @@ use wharfie_host::{Engine, Event, ExecuteContext, Progress, Scope};
 
 use super::keeper::{Keeper, STACK, UNFINISHED, now, with_store};
 use super::slot::{Kept, Slot};
-use crate::api::{Fault, FaultKind, Message, Request, Version, What};
+use crate::api::{Fault, FaultKind, Message, NodeState, Request, Version, What};
 use crate::failure::Failure;
 
 /// After this time somebody who waits for others is told so.
@@ -61,6 +61,8 @@ impl Keeper {
                 }
             }
         };
+        self.check_home(name, &kept)
+            .map_err(|failure| one(failure.into()))?;
         let engine = self.engine().map_err(one)?;
         let intent = self.intent(name, request.what).await.map_err(one)?;
         let project = intent
@@ -116,6 +118,20 @@ impl Keeper {
         );
         outcome.map_err(|errors| errors.into_iter().map(Fault::from).collect::<Vec<_>>())?;
         Ok(kept.stack.as_ref().map(|_| kept.revision))
+    }
+
+    /// Fails if another node keeps the stack. What was kept by one that is gone for good is kept here
+    /// from now on.
+    fn check_home(&self, name: &str, kept: &Kept) -> Result<(), Failure> {
+        let elsewhere = kept.stack.as_ref().filter(|s| !self.is_here(s));
+        let home = elsewhere.and_then(|s| self.fleet.by_id(&s.home));
+        match home.filter(|n| n.state != NodeState::Removed) {
+            Some(node) => Err(Failure::failed(format!(
+                "stack {name} is kept by node {}, not by this one",
+                node.name
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Makes durable what is about to be done, or that nothing is.
@@ -261,6 +277,14 @@ impl Keeper {
         word: &'static str,
         unfinished: Option<Intent>,
     ) -> Result<(), Failure> {
+        let change = match change {
+            // Whoever acts is the home.
+            Change::Put(mut stack) => {
+                stack.home = self.fleet.me().id;
+                Change::Put(stack)
+            }
+            other => other,
+        };
         let stack = match change {
             Change::Put(stack) if kept.stack.as_ref() != Some(&*stack) => Some(*stack),
             Change::Delete if kept.stack.is_some() => None,

@@ -1,29 +1,25 @@
 //! The agent's API: HTTP over a socket that only the permitted may use.
 
-use std::convert::Infallible;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use axum::body::Body;
-use axum::extract::{Path as UrlPath, State};
+use axum::extract::{Path as UrlPath, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use bytes::Bytes;
-use futures_util::StreamExt;
 use tokio::net::{UnixListener, UnixStream};
-use tokio_stream::wrappers::UnboundedReceiverStream;
 
-use super::Agent;
+use super::fleet::{self, Fleet};
 use super::keeper::Keeper;
-use crate::api::{Fault, Info, Request, StackInfo, Version};
+use super::{Agent, home, tunnel};
+use crate::api::{Fault, Info, Node};
 use crate::failure::Failure;
 
 /// The largest body of a request, in bytes: a project with everything in it.
-const LARGEST_BODY: usize = 16 << 20;
+pub(super) const LARGEST_BODY: usize = 16 << 20;
 
 /// Makes the socket, with its directory if need be. A socket that nobody listens at is replaced.
 pub(super) async fn bind(path: &Path, group: Option<&str>) -> Result<UnixListener, Failure> {
@@ -82,13 +78,17 @@ fn group_id(group: &str) -> Result<u32, Failure> {
 
 /// What the handlers work with.
 #[derive(Clone)]
-struct Served {
-    agent: Arc<Agent>,
+pub(super) struct Served {
+    pub(super) agent: Arc<Agent>,
 }
 
 impl Served {
-    fn keeper(&self) -> &Arc<Keeper> {
+    pub(super) fn keeper(&self) -> &Arc<Keeper> {
         &self.agent.keeper
+    }
+
+    pub(super) fn fleet(&self) -> &Arc<Fleet> {
+        &self.agent.keeper.fleet
     }
 }
 
@@ -98,9 +98,11 @@ pub(super) fn router(agent: Arc<Agent>) -> Router {
         .route("/v1/info", get(info))
         .route("/v1/reload", post(reload))
         .route("/v1/stop", post(stop))
-        .route("/v1/stacks", get(stacks))
-        .route("/v1/stacks/{name}", get(stack).post(act))
-        .route("/v1/stacks/{name}/history", get(history))
+        .route("/v1/nodes", get(nodes))
+        .route("/v1/nodes/{node}/{service}", get(way))
+        .route("/v1/stacks", get(home::stacks))
+        .route("/v1/stacks/{name}", get(home::stack).post(home::act))
+        .route("/v1/stacks/{name}/history", get(home::history))
         .layer(axum::extract::DefaultBodyLimit::max(LARGEST_BODY))
         .with_state(Served { agent })
 }
@@ -115,6 +117,7 @@ async fn info(State(served): State<Served>) -> Json<Info> {
         engine_away: away,
         state_dir: keeper.state_dir().display().to_string(),
         background: served.agent.start.background,
+        nodes: served.fleet().count(),
     })
 }
 
@@ -130,31 +133,26 @@ async fn stop(State(served): State<Served>) -> StatusCode {
     StatusCode::ACCEPTED
 }
 
-async fn stacks(State(served): State<Served>) -> Json<Vec<StackInfo>> {
-    let slots = served.keeper().slots();
-    Json(slots.iter().filter_map(|s| s.shown()).collect())
+async fn nodes(State(served): State<Served>) -> Json<Vec<Node>> {
+    Json(served.fleet().nodes())
 }
 
-async fn stack(State(served): State<Served>, UrlPath(name): UrlPath<String>) -> Response {
-    let slots = served.keeper().slots();
-    let shown = slots
-        .iter()
-        .find(|s| s.name == name)
-        .and_then(|s| s.shown());
-    match shown {
-        Some(info) => Json(info).into_response(),
-        None => refused(
-            StatusCode::NOT_FOUND,
-            Failure::failed(format!("stack {name} is not wanted")),
-        ),
+/// Leads a client to a service of a node.
+async fn way(
+    State(served): State<Served>,
+    UrlPath((name, service)): UrlPath<(String, String)>,
+    request: Request,
+) -> Response {
+    let node = match served.fleet().find(&name) {
+        Ok(node) => node,
+        Err(failure) => return refused(StatusCode::NOT_FOUND, failure),
+    };
+    if !matches!(service.as_str(), fleet::ENGINE | fleet::AGENT) {
+        let failure = Failure::usage(format!("a node has no {service:?} to connect to"));
+        return refused(StatusCode::NOT_FOUND, failure);
     }
-}
-
-async fn history(State(served): State<Served>, UrlPath(name): UrlPath<String>) -> Response {
-    match served.keeper().history(&name).await {
-        Ok(versions) => Json::<Vec<Version>>(versions).into_response(),
-        Err(failure) => refused(StatusCode::INTERNAL_SERVER_ERROR, failure),
-    }
+    let at_work = AtWork::new(&served.agent.at_work);
+    tunnel::upgrade(served.fleet(), &node, &service, request, at_work).await
 }
 
 /// Counts requests that are at work, so that the agent does not end among them.
@@ -173,40 +171,7 @@ impl Drop for AtWork {
     }
 }
 
-/// Gives up the work when it is dropped.
-struct Ends(tokio::sync::watch::Sender<bool>);
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        self.0.send_replace(true);
-    }
-}
-
-/// The answer is one message a line. If whoever asked goes away, the work ends.
-async fn act(
-    State(served): State<Served>,
-    UrlPath(name): UrlPath<String>,
-    Json(request): Json<Request>,
-) -> Response {
-    let (tell, told) = tokio::sync::mpsc::unbounded_channel();
-    let keeper = Arc::clone(served.keeper());
-    let at_work = AtWork::new(&served.agent.at_work);
-    let (cancel, cancelled) = tokio::sync::watch::channel(false);
-    tokio::spawn(async move {
-        keeper.act(name, request, tell, cancelled).await;
-        drop(at_work);
-    });
-    let ends = Ends(cancel);
-    let lines = UnboundedReceiverStream::new(told).map(move |message| {
-        let _ends = &ends;
-        let mut line = serde_json::to_vec(&message).unwrap_or_default();
-        line.push(b'\n');
-        Ok::<_, Infallible>(Bytes::from(line))
-    });
-    let kind = [(axum::http::header::CONTENT_TYPE, "application/x-ndjson")];
-    (kind, Body::from_stream(lines)).into_response()
-}
-
-fn refused(status: StatusCode, failure: Failure) -> Response {
+/// An answer that says what went wrong.
+pub(super) fn refused(status: StatusCode, failure: Failure) -> Response {
     (status, Json(Fault::from(failure))).into_response()
 }

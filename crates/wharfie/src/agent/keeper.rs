@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
-use wharfie_cluster::Store;
+use wharfie_cluster::{Options, Store};
 use wharfie_core::heal::{self, Ledger, Millis};
 use wharfie_core::{Intent, Plan, Stack};
 use wharfie_host::{Change, Engine, Event, ExecuteContext, Happened, Progress, Scope};
 
+use super::fleet::Fleet;
+use super::report::News;
 use super::settings::Settings;
 use super::slot::{Kept, Slot};
 use crate::api::{Fault, StackInfo};
@@ -29,6 +31,10 @@ pub(super) struct Keeper {
     pub(super) settings: watch::Sender<Settings>,
     /// The Engine, or why there is none.
     pub(super) engine: watch::Sender<Result<Engine, Fault>>,
+    /// The nodes.
+    pub(super) fleet: Arc<Fleet>,
+    /// That there is something new to be seen on the Engine.
+    pub(super) news: watch::Sender<News>,
     slots: Mutex<BTreeMap<String, Arc<Slot>>>,
 }
 
@@ -65,11 +71,17 @@ pub(super) async fn with_store<T: Send + 'static>(
 
 impl Keeper {
     /// Reads what is wanted, and begins to keep it. Must be called in the runtime.
-    pub(super) fn begin(store: Arc<Store>, settings: Settings) -> Result<Arc<Self>, Failure> {
+    pub(super) fn begin(
+        store: Arc<Store>,
+        settings: Settings,
+        fleet: Arc<Fleet>,
+    ) -> Result<Arc<Self>, Failure> {
         let away = Failure::NoEngine(crate::failure::Message::new("the Engine was not asked yet"));
         let keeper = Arc::new(Self {
             settings: watch::Sender::new(settings),
             engine: watch::Sender::new(Err(away.into())),
+            fleet,
+            news: watch::Sender::default(),
             slots: Mutex::default(),
             store,
         });
@@ -81,9 +93,10 @@ impl Keeper {
                 Err(e) => error!(stack = name, "what was begun cannot be read: {e}"),
             }
         }
-        for (name, object) in keeper.store.list(STACK)? {
+        for (name, mut object) in keeper.store.list(STACK)? {
+            keeper.adopt(&name, &mut object)?;
             let value = object.value.unwrap_or_default();
-            let stack: Stack = match serde_json::from_value(value) {
+            let stack: Stack = match serde_json::from_value::<Stack>(value) {
                 Ok(stack) => stack,
                 Err(e) => {
                     // The others are kept all the same.
@@ -115,6 +128,25 @@ impl Keeper {
             keeper.add(&name, kept);
         }
         Ok(keeper)
+    }
+
+    /// Makes this node the home of a stack that is from the time before it could be of a cluster.
+    fn adopt(&self, name: &str, object: &mut wharfie_cluster::Object) -> Result<(), Failure> {
+        let me = self.fleet.me().id;
+        let Some(value) = object.value.as_mut().filter(|v| v["home"].is_null()) else {
+            return Ok(());
+        };
+        if me.is_empty() || !value.is_object() {
+            return Ok(());
+        }
+        value["home"] = me.into();
+        let options = Options {
+            history: self.settings.borrow().history,
+        };
+        let of = (object.note.as_str(), object.time);
+        let value = object.value.clone();
+        object.revision = self.store.put((STACK, name), value, of, options)?;
+        Ok(())
     }
 
     /// Whether the machine was started since the last agent ran.
@@ -153,7 +185,8 @@ impl Keeper {
     /// Whether nothing is wanted and nobody is at work.
     pub(super) fn is_idle(&self) -> bool {
         self.slots().iter().all(|slot| {
-            let idle = |kept: &Kept| kept.stack.is_none() && kept.unfinished.is_none();
+            let wanted = |kept: &Kept| kept.stack.as_ref().is_some_and(|s| self.is_here(s));
+            let idle = |kept: &Kept| !wanted(kept) && kept.unfinished.is_none();
             !slot.is_asked() && slot.kept.try_lock().is_ok_and(|kept| idle(&kept))
         })
     }
@@ -171,6 +204,7 @@ impl Keeper {
 
     /// Takes note of what happened on the Engine.
     pub(super) fn happened(&self, happened: &Happened) {
+        self.news.send_modify(|news| news.count(happened));
         match happened {
             Happened::Container { project, id, what } => {
                 let Some(slot) = self.lock().get(project).cloned() else {
@@ -189,6 +223,7 @@ impl Keeper {
             }
             // It may be one that several stacks use.
             Happened::Resource { .. } => self.slots().iter().for_each(|s| s.wake.notify_one()),
+            Happened::News { .. } => {}
         }
     }
 
@@ -247,7 +282,7 @@ impl Keeper {
                 }
             };
         }
-        let Some(stack) = kept.stack.clone() else {
+        let Some(stack) = kept.stack.clone().filter(|s| self.is_here(s)) else {
             return resync;
         };
         kept.resumed |= slot.away.swap(false, Ordering::SeqCst);
@@ -359,15 +394,73 @@ impl Keeper {
 
     /// Lets everybody see how a stack is.
     pub(super) fn show(&self, slot: &Slot, kept: &Kept) {
-        let info = kept.stack.as_ref().map(|stack| StackInfo {
+        let stack = kept.stack.as_ref().filter(|s| self.is_here(s));
+        let info = stack.map(|stack| StackInfo {
             name: slot.name.clone(),
             revision: kept.revision,
             services: stack.active.iter().cloned().collect(),
             halted: stack.halted.iter().cloned().collect(),
             troubles: heal::troubles(&kept.ledger),
             trouble: kept.trouble.clone(),
+            node: String::new(),
+            home: stack.home.clone(),
         });
         slot.show(info);
+    }
+
+    /// Whether a stack is kept by this node.
+    pub(super) fn is_here(&self, stack: &Stack) -> bool {
+        stack.home.is_empty() || stack.home == self.fleet.me().id
+    }
+
+    /// Id of the node that keeps a stack, empty if it is from before there were others; none if there
+    /// is no such stack.
+    pub(super) async fn home(&self, name: &str) -> Result<Option<String>, Failure> {
+        let of = name.to_owned();
+        let object = with_store(&self.store, move |s| s.get(STACK, &of)).await?;
+        let value = object.and_then(|o| o.value);
+        Ok(value.map(|v| v["home"].as_str().unwrap_or_default().to_owned()))
+    }
+
+    /// What is wanted of every stack, with its revision.
+    pub(super) async fn stored(&self) -> Result<Vec<(String, u64, Stack)>, Failure> {
+        let objects = with_store(&self.store, |s| s.list(STACK)).await?;
+        let read = objects.into_iter().filter_map(|(name, object)| {
+            let stack = serde_json::from_value(object.value?).ok()?;
+            Some((name, object.revision, stack))
+        });
+        Ok(read.collect())
+    }
+
+    /// What is wanted of a stack was written by another node: takes it over.
+    #[allow(dead_code)] // the cluster calls it
+    pub(super) async fn renew(self: &Arc<Self>, name: &str) -> Result<(), Failure> {
+        let of = name.to_owned();
+        let object = with_store(&self.store, move |s| s.get(STACK, &of)).await?;
+        let Some(object) = object else { return Ok(()) };
+        let stack: Option<Stack> = match object.value.map(serde_json::from_value).transpose() {
+            Ok(stack) => stack,
+            Err(e) => {
+                return Err(Failure::failed(format!(
+                    "what is wanted of {name} cannot be read: {e}"
+                )));
+            }
+        };
+        let slot = self.slot(name);
+        let mut kept = slot.kept.lock().await;
+        if kept.revision != object.revision || kept.stack != stack {
+            kept.stack = stack;
+            kept.revision = object.revision;
+            self.show(&slot, &kept);
+            slot.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Address of the Engine.
+    pub(super) fn engine_address(&self) -> String {
+        let given = self.settings.borrow().engine.clone();
+        given.unwrap_or_else(|| wharfie_host::DEFAULT_HOST.to_owned())
     }
 
     /// Where the state is.

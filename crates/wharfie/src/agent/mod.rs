@@ -5,11 +5,17 @@
 //! `wharfie_host`. Requests ([`http`], [`act`]) write down what is wanted before anything is done.
 
 mod act;
+pub(crate) mod fleet;
+mod home;
 mod http;
 mod keeper;
 mod log;
+mod report;
 pub(crate) mod settings;
 mod slot;
+#[cfg(test)]
+mod tests;
+pub(crate) mod tunnel;
 mod watch;
 
 use std::path::PathBuf;
@@ -23,6 +29,7 @@ use tracing::{info, warn};
 use wharfie_cluster::Store;
 
 use crate::failure::Failure;
+use fleet::{Alone, Fleet, Peers};
 use keeper::Keeper;
 use settings::{Given, Settings};
 
@@ -66,10 +73,36 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
+    /// Begins to keep what is wanted, and to tell the other nodes what is seen. Must be called in the
+    /// runtime.
+    fn begin(
+        start: Start,
+        settings: Settings,
+        store: Arc<Store>,
+        peers: Arc<dyn Peers>,
+        log: log::Log,
+    ) -> Result<Arc<Self>, Failure> {
+        let report = tokio::sync::watch::Sender::default();
+        let fleet = Arc::new(Fleet::new(peers, report.subscribe()));
+        let keeper = Keeper::begin(store, settings, fleet)?;
+        let agent = Arc::new(Self {
+            start,
+            keeper: Arc::clone(&keeper),
+            log,
+            at_work: Arc::default(),
+            end: Notify::new(),
+            reloading: Mutex::default(),
+        });
+        let of = Arc::clone(&keeper);
+        tunnel::offer_engine(&keeper.fleet, move || of.engine_address());
+        tunnel::offer_agent(&keeper.fleet, http::router(Arc::clone(&agent)));
+        tokio::spawn(watch::engine(Arc::clone(&keeper)));
+        tokio::spawn(report::keep(keeper, report));
+        Ok(agent)
+    }
+
     fn engine_address(&self) -> String {
-        let settings = self.keeper.settings.borrow();
-        let given = settings.engine.clone();
-        given.unwrap_or_else(|| wharfie_host::DEFAULT_HOST.to_owned())
+        self.keeper.engine_address()
     }
 
     /// Reads the settings anew and applies them; the names of those that changed.
@@ -127,22 +160,15 @@ pub(crate) async fn run(start: Start) -> Result<(), Failure> {
     let store = open(&settings.state_dir).await?;
     let socket = settings.socket.clone();
     let listener = http::bind(&socket, settings.socket_group.as_deref()).await?;
-    let keeper = Keeper::begin(Arc::new(store), settings)?;
-    let agent = Arc::new(Agent {
-        start,
-        keeper: Arc::clone(&keeper),
-        log,
-        at_work: Arc::default(),
-        end: Notify::new(),
-        reloading: Mutex::default(),
-    });
+    let peers: Arc<dyn Peers> = Arc::new(Alone::new());
+    let agent = Agent::begin(start, settings, Arc::new(store), peers, log)?;
+    let keeper = Arc::clone(&agent.keeper);
     info!(
         version = env!("CARGO_PKG_VERSION"),
         stacks = keeper.slots().len(),
         socket = %socket.display(),
         "agent started"
     );
-    tokio::spawn(watch::engine(Arc::clone(&keeper)));
     let over = Arc::new(Notify::new());
     let served = {
         let over = Arc::clone(&over);
@@ -187,7 +213,8 @@ impl Agent {
                 continue;
             };
             tokio::time::sleep(tick).await;
-            if self.at_work.load(Ordering::SeqCst) > 0 || !self.keeper.is_idle() {
+            let others = self.keeper.fleet.count() > 1;
+            if others || self.at_work.load(Ordering::SeqCst) > 0 || !self.keeper.is_idle() {
                 idle = Duration::ZERO;
                 continue;
             }

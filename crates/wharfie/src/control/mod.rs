@@ -131,6 +131,7 @@ impl Control {
         let request = Request {
             what,
             parallel: self.parallel,
+            on: None,
         };
         let execution = Execution::default();
         let mut reporter = None;

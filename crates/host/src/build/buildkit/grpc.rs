@@ -8,7 +8,9 @@ use h2::client::SendRequest;
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
+
+use crate::Engine;
+use crate::dial::BoxedStream;
 
 /// Largest message that is taken: BuildKit's own limit.
 const LARGEST: usize = 16 << 20;
@@ -60,11 +62,11 @@ impl From<std::io::Error> for Fault {
 /// # Errors
 /// The Engine cannot be reached, or knows no such address (`NOT_FOUND`).
 pub(super) async fn upgrade(
-    socket: &str,
+    engine: &Engine,
     path: &str,
     headers: &[(&str, String)],
-) -> Result<UnixStream, Fault> {
-    let mut stream = UnixStream::connect(socket).await?;
+) -> Result<BoxedStream, Fault> {
+    let mut stream = engine.dial().await?;
     let mut request = format!(
         "POST {path} HTTP/1.1\r\nHost: engine\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 0\r\n"
     );
@@ -225,7 +227,7 @@ pub(super) struct Client(SendRequest<Bytes>);
 impl Client {
     /// Begins HTTP/2 on a connection; the future must be polled while calls are made.
     pub(super) async fn new(
-        stream: UnixStream,
+        stream: BoxedStream,
     ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), Fault> {
         let mut builder = h2::client::Builder::new();
         builder
@@ -316,7 +318,7 @@ pub(super) trait Service: Send + Sync + 'static {
 
 /// Answers the calls that come in on a connection, until it ends or the future is dropped.
 pub(super) async fn serve(
-    stream: UnixStream,
+    stream: BoxedStream,
     service: std::sync::Arc<impl Service>,
 ) -> Result<(), Fault> {
     let mut builder = h2::server::Builder::new();
@@ -353,6 +355,7 @@ pub(super) async fn serve(
 mod tests {
     use super::*;
     use std::sync::Arc;
+    use tokio::net::UnixStream;
 
     struct Echo;
 
@@ -371,8 +374,8 @@ mod tests {
     #[tokio::test]
     async fn calls_are_answered() {
         let (here, there) = UnixStream::pair().unwrap();
-        let server = tokio::spawn(serve(there, Arc::new(Echo)));
-        let (client, connection) = Client::new(here).await.unwrap();
+        let server = tokio::spawn(serve(Box::new(there), Arc::new(Echo)));
+        let (client, connection) = Client::new(Box::new(here)).await.unwrap();
         let connection = tokio::spawn(connection);
         // More than the windows hold.
         let long = vec![7; 3 << 20];

@@ -94,7 +94,6 @@ async fn one(
             request, build,
         )));
     }
-    let socket = engine.socket().unwrap_or_default();
     let api = engine.api();
     let mut session = Session {
         secrets: given::secrets(request, build).await?,
@@ -116,9 +115,9 @@ async fn one(
     ];
     let methods = session::METHODS.iter();
     headers.extend(methods.map(|m| ("X-Docker-Expose-Session-Grpc-Method", (*m).to_owned())));
-    let calls_to_us = grpc::upgrade(socket, &format!("/v{api}/session"), &headers).await;
+    let calls_to_us = grpc::upgrade(engine, &format!("/v{api}/session"), &headers).await;
     let serving = grpc::serve(calls_to_us.map_err(refused)?, Arc::new(session));
-    let our_calls = grpc::upgrade(socket, &format!("/v{api}/grpc"), &[]).await;
+    let our_calls = grpc::upgrade(engine, &format!("/v{api}/grpc"), &[]).await;
     let (client, connection) = Client::new(our_calls.map_err(refused)?)
         .await
         .map_err(refused)?;

@@ -167,8 +167,8 @@ mod tests {
             ..Session::default()
         };
         let (here, there) = UnixStream::pair().unwrap();
-        let server = tokio::spawn(serve(there, Arc::new(session)));
-        let (client, connection) = Client::new(here).await.unwrap();
+        let server = tokio::spawn(serve(Box::new(there), Arc::new(session)));
+        let (client, connection) = Client::new(Box::new(here)).await.unwrap();
         let connection = tokio::spawn(connection);
         let text = |text: &str| Message::default().text(1, text).done();
         assert_eq!(client.ask(HEALTH, &[]).await.unwrap()[..], [8, 1]);

@@ -1,0 +1,146 @@
+//! What is seen on this node, kept up to date for the others.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use wharfie_core::report::{Report, ReportedContainer, ReportedImage};
+use wharfie_host::{Change, Engine, Happened};
+
+use super::keeper::{Keeper, now};
+use crate::api::Fault;
+
+/// Events come in crowds: so long is waited for the others.
+const CROWD: Duration = Duration::from_millis(5);
+/// After a look the Engine is left alone for so many times as long as it took.
+const REST: u32 = 4;
+/// An Engine tells of an end before its lists show it: so often is looked again, each time after
+/// twice the pause.
+const AGAIN: u32 = 6;
+const SOON: Duration = Duration::from_millis(20);
+
+/// Signs that there is something new, counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct News {
+    /// Of any kind.
+    all: u64,
+    /// Of ends, which lists show late.
+    ends: u64,
+    /// Of images.
+    images: u64,
+}
+
+impl News {
+    /// Counts an event.
+    pub(super) fn count(&mut self, happened: &Happened) {
+        self.all += 1;
+        match happened {
+            Happened::Container { what, .. } => {
+                let ended = matches!(what, Change::Unwell | Change::Stopped);
+                self.ends += u64::from(ended);
+            }
+            Happened::News { image } => self.images += u64::from(*image),
+            Happened::Resource { .. } => {}
+        }
+    }
+}
+
+/// What is known of the Engine that is looked at.
+#[derive(Default)]
+struct Known {
+    /// Its host.
+    host: Option<Report>,
+    images: Option<Vec<ReportedImage>>,
+}
+
+/// Keeps the report up to date, for ever.
+pub(super) async fn keep(keeper: Arc<Keeper>, report: watch::Sender<Arc<Report>>) {
+    let mut engines = keeper.engine.subscribe();
+    let mut news = keeper.news.subscribe();
+    let mut known = Known::default();
+    let mut seen = News::default();
+    let mut again = 0;
+    loop {
+        let engine = engines.borrow_and_update().clone();
+        let before = std::mem::replace(&mut seen, *news.borrow_and_update());
+        if seen.images != before.images {
+            known.images = None;
+        }
+        if seen.ends != before.ends {
+            again = AGAIN;
+        }
+        let began = Instant::now();
+        let last = Arc::clone(&report.borrow());
+        let (new, failed) = look(engine, &mut known, &last).await;
+        report.send_if_modified(|old| {
+            let differs = !old.says_the_same(&new);
+            if differs {
+                *old = Arc::new(new);
+            }
+            differs
+        });
+        tokio::time::sleep(CROWD.max(began.elapsed() * REST)).await;
+        let resync = Duration::from_millis(keeper.settings.borrow().resync);
+        let pause = match again {
+            _ if failed => Duration::from_secs(1),
+            0 => resync,
+            left => SOON * 2_u32.pow(AGAIN - left),
+        };
+        again = again.saturating_sub(1);
+        tokio::select! {
+            // Both senders are the keeper's own: they live as long as this.
+            Ok(()) = news.changed() => tokio::time::sleep(CROWD).await,
+            Ok(()) = engines.changed() => known = Known::default(),
+            () = tokio::time::sleep(pause) => {
+                // Something may have been missed.
+                if pause == resync {
+                    known.images = None;
+                }
+            }
+        }
+    }
+}
+
+/// Looks at everything, and whether that failed. Without the Engine the last look counts.
+async fn look(engine: Result<Engine, Fault>, known: &mut Known, last: &Report) -> (Report, bool) {
+    let away = |why: String| Report {
+        engine_away: Some(why),
+        ..last.clone()
+    };
+    match engine {
+        Err(fault) => {
+            *known = Known::default();
+            (away(fault.what), false)
+        }
+        Ok(engine) => match list(&engine, known).await {
+            Ok(report) => (report, false),
+            Err(e) => (away(e.to_string()), true),
+        },
+    }
+}
+
+async fn list(engine: &Engine, known: &mut Known) -> Result<Report, wharfie_host::Error> {
+    let host = match &known.host {
+        Some(host) => host.clone(),
+        None => engine.host().await?,
+    };
+    let images = match &known.images {
+        Some(images) => images.clone(),
+        None => engine.all_images().await?,
+    };
+    *known = Known {
+        host: Some(host.clone()),
+        images: Some(images.clone()),
+    };
+    let containers = engine.all_containers(false).await?;
+    Ok(Report {
+        time: now(),
+        containers: containers
+            .into_iter()
+            .map(ReportedContainer::from)
+            .collect(),
+        images,
+        ..host
+    })
+}

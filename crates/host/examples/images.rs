@@ -13,8 +13,8 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::net::{TcpListener, TcpStream};
-use wharfie_host::Engine;
-use wharfie_host::layers::{BoxedStream, Fetcher, Server, Source, Status};
+use wharfie_host::layers::{Fetcher, Server, Source, Status};
+use wharfie_host::{BoxedStream, Engine};
 
 /// A server at an address.
 struct At(String);

@@ -35,6 +35,7 @@ pub use connect::{ApiVersion, DEFAULT_HOST, Engine, EngineVersion};
 pub use dial::{BoxedStream, Bytestream, Dialer, Dialling};
 pub use error::Error;
 pub use execute::{Event, ExecuteContext, Progress};
+pub use image::RemovedImages;
 pub use listing::{ImageDetails, VolumeDetails};
 pub use observe::{ProjectSummary, Scope};
 pub use push::CommitOptions;

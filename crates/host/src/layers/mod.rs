@@ -29,20 +29,13 @@ use std::io;
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::dial::BoxedStream;
 
 pub use digest::Digest;
 pub use fetch::{Fetched, Fetcher};
 pub use serve::Server;
 pub use status::{LayerStatus, Phase, Status};
-
-/// A stream of bytes in both directions.
-pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
-
-/// A stream to a node's [`Server`].
-pub type BoxedStream = Box<dyn ByteStream>;
 
 /// A node that may have the image.
 pub trait Source: Send + Sync {

@@ -11,8 +11,8 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use wharfie_host::Engine;
-use wharfie_host::layers::{BoxedStream, Digest, Fetcher, Server, Source};
+use wharfie_host::layers::{Digest, Fetcher, Server, Source};
+use wharfie_host::{BoxedStream, Engine};
 use wharfie_lab::{EngineKind, Host, Lab, Request, base_archive, prerequisites};
 
 /// A lab, or none where there can be none.

@@ -8,6 +8,7 @@ mod act;
 pub(crate) mod fleet;
 mod home;
 mod http;
+mod images;
 mod keeper;
 mod log;
 mod report;
@@ -63,6 +64,7 @@ impl Start {
 pub(crate) struct Agent {
     start: Start,
     keeper: Arc<Keeper>,
+    images: Arc<images::Images>,
     log: log::Log,
     /// Requests at work.
     at_work: Arc<AtomicUsize>,
@@ -87,6 +89,7 @@ impl Agent {
         let keeper = Keeper::begin(store, settings, fleet)?;
         let agent = Arc::new(Self {
             start,
+            images: Arc::new(images::Images::new(Arc::clone(&keeper))),
             keeper: Arc::clone(&keeper),
             log,
             at_work: Arc::default(),
@@ -95,6 +98,7 @@ impl Agent {
         });
         let of = Arc::clone(&keeper);
         tunnel::offer_engine(&keeper.fleet, move || of.engine_address());
+        images::offer(&keeper.fleet, Arc::clone(&agent.images));
         tunnel::offer_agent(&keeper.fleet, http::router(Arc::clone(&agent)));
         tokio::spawn(watch::engine(Arc::clone(&keeper)));
         tokio::spawn(report::keep(keeper, report));

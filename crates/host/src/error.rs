@@ -131,6 +131,12 @@ impl Error {
         task || message.contains("id already in use")
     }
 
+    /// Whether the Engine is out of reach, or has just gone away.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        self.is_engine_away() || matches!(self, Self::Gone { .. })
+    }
+
     /// Whether the Engine cannot be reached or used at all.
     #[must_use]
     pub fn is_engine_away(&self) -> bool {

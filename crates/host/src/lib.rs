@@ -37,7 +37,7 @@ pub use error::Error;
 pub use execute::{Event, ExecuteContext, Progress};
 pub use image::RemovedImages;
 pub use listing::{ImageDetails, VolumeDetails};
-pub use observe::{ProjectSummary, Scope};
+pub use observe::{ProjectSummary, Scope, summaries};
 pub use push::CommitOptions;
 pub use session::{ExecOptions, OneOff, Resizer, Session};
 pub use stats::Usage;

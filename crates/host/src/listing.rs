@@ -114,13 +114,16 @@ impl Engine {
         }))
     }
 
-    /// The volumes with a project's label, by name (`GET /volumes`).
+    /// The volumes with a project's label, all if its name is empty, by name (`GET /volumes`).
     ///
     /// # Errors
     /// The Engine cannot be reached or refuses.
     pub async fn volume_details(&self, project: &str) -> Result<Vec<VolumeDetails>, Error> {
-        let label = format!("{}={project}", labels::PROJECT);
-        let filters = HashMap::from([("label".to_owned(), vec![label])]);
+        let mut filters = HashMap::new();
+        if !project.is_empty() {
+            let label = format!("{}={project}", labels::PROJECT);
+            filters.insert("label".to_owned(), vec![label]);
+        }
         let options = ListVolumesOptionsBuilder::default()
             .filters(&filters)
             .build();

@@ -47,6 +47,8 @@ pub struct ProjectSummary {
     pub status: String,
     /// Paths of its files, comma-separated.
     pub config_files: String,
+    /// Names of the nodes it has containers on; none where only one is looked at.
+    pub nodes: Vec<String>,
 }
 
 fn filter(key: &str, value: String) -> HashMap<String, Vec<String>> {
@@ -246,44 +248,48 @@ impl Engine {
             .collect())
     }
 
-    /// Every project there is, by name; `all` counts those without a running container too.
+    /// The containers of all projects.
     ///
     /// # Errors
     /// The Engine cannot be reached or refuses.
-    pub async fn projects(&self, all: bool) -> Result<Vec<ProjectSummary>, Error> {
+    pub async fn project_containers(&self) -> Result<Vec<Container>, Error> {
         let filters = filter("label", labels::PROJECT.to_owned());
-        let mut by_name: BTreeMap<String, Vec<Container>> = BTreeMap::new();
-        for container in self.list(&filters, false).await? {
-            if container.oneoff {
-                continue;
-            }
-            let name = container
-                .labels
-                .get(labels::PROJECT)
-                .cloned()
-                .unwrap_or_default();
-            by_name.entry(name).or_default().push(container);
-        }
-        Ok(by_name
-            .into_iter()
-            .filter(|(_, cs)| all || cs.iter().any(Container::is_running))
-            .map(|(name, containers)| {
-                let mut states: BTreeMap<&str, usize> = BTreeMap::new();
-                for container in &containers {
-                    *states.entry(container.state.as_str()).or_default() += 1;
-                }
-                let states: Vec<String> = states.iter().map(|(s, n)| format!("{s}({n})")).collect();
-                let files = containers
-                    .iter()
-                    .filter_map(|c| c.labels.get(labels::CONFIG_FILES));
-                ProjectSummary {
-                    name,
-                    status: states.join(", "),
-                    config_files: files.max().cloned().unwrap_or_default(),
-                }
-            })
-            .collect())
+        self.list(&filters, false).await
     }
+}
+
+/// Every project that containers are of, by name; `all` counts those without a running container too.
+#[must_use]
+pub fn summaries(containers: Vec<Container>, all: bool) -> Vec<ProjectSummary> {
+    let mut by_name: BTreeMap<String, Vec<Container>> = BTreeMap::new();
+    for container in containers.into_iter().filter(|c| !c.oneoff) {
+        let name = container.project().to_owned();
+        by_name.entry(name).or_default().push(container);
+    }
+    by_name
+        .into_iter()
+        .filter(|(_, cs)| all || cs.iter().any(Container::is_running))
+        .map(|(name, containers)| {
+            let mut states: BTreeMap<&str, usize> = BTreeMap::new();
+            for container in &containers {
+                *states.entry(container.state.as_str()).or_default() += 1;
+            }
+            let states: Vec<String> = states.iter().map(|(s, n)| format!("{s}({n})")).collect();
+            let files = containers
+                .iter()
+                .filter_map(|c| c.labels.get(labels::CONFIG_FILES));
+            let mut nodes: Vec<String> = containers.iter().map(|c| c.node.clone()).collect();
+            nodes.retain(|n| !n.is_empty());
+            nodes.sort();
+            nodes.dedup();
+            ProjectSummary {
+                name,
+                status: states.join(", "),
+                config_files: files.max().cloned().unwrap_or_default(),
+                nodes,
+            }
+        })
+        .collect()
 }
 
 /// Seconds since 1970 of a time in RFC 3339.

@@ -61,6 +61,8 @@ pub struct ContainerEvent {
     pub exit_code: Option<i64>,
     /// Everything else the Engine says of it.
     pub attributes: BTreeMap<String, String>,
+    /// Name of the node it is on; empty where only one is looked at.
+    pub node: String,
 }
 
 impl Engine {
@@ -95,21 +97,19 @@ impl Engine {
             })
     }
 
-    /// What happens to the containers of a project from now on (`GET /events`), or from `since`
-    /// and up to `until`, in seconds since 1970.
+    /// What happens to the containers of a project (to all containers if its name is empty) from
+    /// now on (`GET /events`), or from `since` and up to `until`, in seconds since 1970.
     pub fn events(
         &self,
         project: &str,
         since: Option<i64>,
         until: Option<i64>,
     ) -> impl Stream<Item = Result<ContainerEvent, Error>> + Send + use<> {
-        let filters = HashMap::from([
-            ("type".to_owned(), vec!["container".to_owned()]),
-            (
-                "label".to_owned(),
-                vec![format!("{}={project}", labels::PROJECT)],
-            ),
-        ]);
+        let mut filters = HashMap::from([("type".to_owned(), vec!["container".to_owned()])]);
+        if !project.is_empty() {
+            let label = format!("{}={project}", labels::PROJECT);
+            filters.insert("label".to_owned(), vec![label]);
+        }
         let mut query = EventsOptionsBuilder::default().filters(&filters);
         if let Some(since) = since {
             query = query.since(&since.to_string());
@@ -132,6 +132,7 @@ impl Engine {
                 time: event.time_nano.unwrap_or(0),
                 exit_code: attributes.get("exitCode").and_then(|c| c.parse().ok()),
                 attributes,
+                node: String::new(),
             })
         })
     }

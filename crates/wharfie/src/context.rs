@@ -123,7 +123,8 @@ impl Context {
         }
     }
 
-    fn any_target(&self) -> Result<Target, Failure> {
+    /// The project, whatever services are named.
+    pub(crate) fn any_target(&self) -> Result<Target, Failure> {
         if let (Some(name), true) = (&self.global.project_name, self.global.files.is_empty()) {
             return Ok(Target {
                 name: name.clone(),

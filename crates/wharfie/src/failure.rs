@@ -36,7 +36,7 @@ pub(crate) enum Failure {
 }
 
 /// What is wrong and what to do about it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Message {
     /// What is wrong.
     pub(crate) what: String,
@@ -87,6 +87,14 @@ impl Failure {
         match messages.len() {
             1 => Self::Failed(messages.remove(0)),
             _ => Self::Several(messages),
+        }
+    }
+
+    /// The same failure once more, to be told to several.
+    pub(crate) fn said(&self) -> Self {
+        match self {
+            Self::NoEngine(m) => Self::NoEngine(m.clone()),
+            other => Self::failed(other.text()),
         }
     }
 

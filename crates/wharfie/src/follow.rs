@@ -7,6 +7,7 @@ use futures_util::stream::{self, BoxStream, SelectAll};
 use futures_util::{FutureExt, StreamExt};
 use jiff::Timestamp;
 
+use crate::agent::fleet;
 use crate::control::{Container, ContainerEvent, Control, LogOptions, Output};
 use crate::failure::{Failure, Message};
 use crate::output::logs::{OwnPrinter, Stream};
@@ -41,6 +42,8 @@ pub(crate) struct Follow<'a> {
 
 #[derive(Default)]
 struct Source {
+    /// The node that its container is on.
+    node: String,
     stamps: [Stamps; 2],
     /// Time of the last thing shown.
     last: String,
@@ -57,6 +60,7 @@ struct Source {
 /// The output of one of several containers that are shown together.
 struct Track {
     id: String,
+    node: String,
     output: Option<BoxStream<'static, Result<Output, Failure>>>,
     waiting: VecDeque<(Stream, Piece)>,
 }
@@ -96,11 +100,7 @@ impl<'a> Follow<'a> {
 
     /// From now on [`Turn::Event`]s come, of what happens from a time on (seconds since 1970).
     pub(crate) fn watch(&mut self, since: i64) {
-        self.events = Some(
-            self.control
-                .events(&self.project, Some(since), None)
-                .boxed(),
-        );
+        self.events = Some(self.control.events(&self.project, Some(since), None));
     }
 
     /// Makes room for the name of a container and gives it a colour.
@@ -108,10 +108,11 @@ impl<'a> Follow<'a> {
         self.printer.expect(&short_name(name, &self.project));
     }
 
-    /// Shows the output of a container. What was shown of it before is not shown again.
-    pub(crate) fn open(&mut self, id: &str, name: &str, options: &LogOptions) {
+    /// Shows the output of a container of a node. What was shown of it before is not shown again.
+    pub(crate) fn open(&mut self, node: &str, id: &str, name: &str, options: &LogOptions) {
         self.printer.add(id, &short_name(name, &self.project));
         let source = self.sources.entry(id.to_owned()).or_default();
+        source.node = node.to_owned();
         if source.open {
             source.again = Some(options.clone());
             return;
@@ -134,10 +135,16 @@ impl<'a> Follow<'a> {
         let (id, end) = (id.to_owned(), id.to_owned());
         let output = self
             .control
+            .at_node(self.node(&id))
             .logs(&id, &options)
             .map(move |o| (id.clone(), Item::Output(o)));
         let end = stream::once(async move { (end, Item::End) });
         self.streams.push(output.chain(end).boxed());
+    }
+
+    /// The node that a container is on.
+    fn node(&self, id: &str) -> &str {
+        self.sources.get(id).map_or("", |s| s.node.as_str())
     }
 
     /// Reads the log of a container whose stream has ended once more: the Engine may leave out
@@ -200,6 +207,10 @@ impl<'a> Follow<'a> {
                             self.complain(&id, &m.what);
                             return Ok(Turn::Shown);
                         }
+                        Err(Failure::NoEngine(m)) if self.control.leave_out(self.node(&id), &m.what) => {
+                            // The other nodes go on; its end comes next.
+                            return Ok(Turn::Shown);
+                        }
                         Err(Failure::NoEngine(m)) => {
                             let what = m.what.replace(&id, self.printer.name(&id));
                             return Err(Failure::NoEngine(Message { what, ..m }));
@@ -234,23 +245,38 @@ impl<'a> Follow<'a> {
             ..options.clone()
         };
         let mut tracks = Vec::new();
+        let mut gone: Vec<String> = Vec::new();
         for c in containers {
             self.printer.add(&c.id, &short_name(&c.name, &self.project));
             self.sources.entry(c.id.clone()).or_default();
             tracks.push(Track {
                 id: c.id.clone(),
-                output: Some(self.control.logs(&c.id, &options).boxed()),
+                node: c.node.clone(),
+                output: Some(self.control.at(c).logs(&c.id, &options).boxed()),
                 waiting: VecDeque::new(),
             });
         }
         loop {
             for track in &mut tracks {
+                // What another container of its node has shown need not be waited for again.
+                track.output.take_if(|_| gone.contains(&track.node));
                 while track.waiting.is_empty()
                     && let Some(output) = &mut track.output
                 {
-                    match output.next().await {
+                    let next = match self.control.several() {
+                        true => tokio::time::timeout(fleet::PATIENCE, output.next()).await,
+                        false => Ok(output.next().await),
+                    };
+                    let late = || format!("it was silent for {} s", fleet::PATIENCE.as_secs());
+                    match next.unwrap_or_else(|_| Some(Err(fleet::unreachable(late())))) {
                         Some(Ok(output)) => track.waiting.extend(self.cut(&track.id, &output)),
                         Some(Err(Failure::Failed(m))) => self.complain(&track.id, &m.what),
+                        Some(Err(Failure::NoEngine(m)))
+                            if self.control.leave_out(&track.node, &m.what) =>
+                        {
+                            track.output = None;
+                            gone.push(track.node.clone());
+                        }
                         Some(Err(failure)) => return Err(failure),
                         None => track.output = None,
                     }
@@ -333,7 +359,8 @@ impl<'a> Follow<'a> {
         self.printer.end(id)?;
         if let Some(options) = again {
             let name = self.printer.name(id).to_owned();
-            self.open(id, &name, &options);
+            let node = self.node(id).to_owned();
+            self.open(&node, id, &name, &options);
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ mod report;
 pub(crate) mod settings;
 mod slot;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod tunnel;
 mod watch;
 
@@ -103,6 +103,12 @@ impl Agent {
         tokio::spawn(watch::engine(Arc::clone(&keeper)));
         tokio::spawn(report::keep(keeper, report));
         Ok(agent)
+    }
+
+    /// The nodes.
+    #[cfg(test)]
+    pub(crate) fn fleet(&self) -> &Arc<Fleet> {
+        &self.keeper.fleet
     }
 
     fn engine_address(&self) -> String {

@@ -2,9 +2,9 @@
 
 use clap::{ArgAction, Args};
 
-use super::pick;
+use super::pick::{self, Taken};
 use crate::context::Context;
-use crate::control::{Control, State};
+use crate::control::State;
 use crate::detach::{self, DetachKeys};
 use crate::failure::Failure;
 use crate::output;
@@ -38,16 +38,15 @@ pub(crate) struct Attach {
         value_name = "BOOL"
     )]
     sig_proxy: bool,
-    /// The service
+    /// The service, or a container by name or id
     service: String,
 }
 
 impl Attach {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let target = context.target(std::slice::from_ref(&self.service))?;
-        let control = Control::connect(context).await?;
-        let container = pick::running(&control, &target, &self.service, self.index).await?;
+        let found = pick::one(context, &self.service, self.index, Taken::Running).await?;
+        let (control, container) = found;
         if container.state == State::Paused {
             return Err(Failure::failed(format!(
                 "container {} is paused: nothing comes of it",

@@ -197,7 +197,7 @@ impl Attached<'_> {
         {
             live.running
                 .insert(container.id.clone(), container.name.clone());
-            follow.open(&container.id, &container.name, &from_now);
+            follow.open(&container.node, &container.id, &container.name, &from_now);
         }
         Ok(())
     }
@@ -301,7 +301,7 @@ impl Attached<'_> {
                     since: Some(event.time / 1_000_000_000 - 1),
                     ..LogOptions::default()
                 };
-                follow.open(&event.id, &event.name, &options);
+                follow.open(&event.node, &event.id, &event.name, &options);
             }
             "die" => {
                 let code = event.exit_code.unwrap_or(0);

@@ -108,7 +108,7 @@ impl Build {
             warn("no service to build: none has a `build` section");
             return Ok(());
         }
-        let control = Control::connect(context).await?;
+        let control = Control::connect_for(context, &project.name, None).await?;
         control.check(&loaded, &plan)?;
         let seen = control.observe(project).await?;
         let execution = Execution {

@@ -3,9 +3,8 @@
 use clap::{ArgAction, Args};
 use wharfie_host::CommitOptions;
 
-use super::pick;
+use super::pick::{self, Taken};
 use crate::context::Context;
-use crate::control::Control;
 use crate::failure::Failure;
 use crate::output;
 use crate::output::progress::State;
@@ -52,7 +51,7 @@ pub(crate) struct Commit {
         value_name = "BOOL"
     )]
     pause: bool,
-    /// The service
+    /// The service, or a container by name or id
     service: String,
     /// Name of the image [default: none, it is known by its id]
     #[arg(
@@ -66,9 +65,8 @@ pub(crate) struct Commit {
 impl Commit {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let target = context.target(std::slice::from_ref(&self.service))?;
-        let control = Control::connect(context).await?;
-        let container = pick::any(&control, &target, &self.service, self.index).await?;
+        let found = pick::one(context, &self.service, self.index, Taken::Any).await?;
+        let (control, container) = found;
         if context.dry_run() {
             let what = format!("make an image of container {}", container.name);
             return Ok(output::lines([what])?);

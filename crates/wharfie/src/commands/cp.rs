@@ -10,12 +10,13 @@ use tokio::sync::mpsc;
 use wharfie_host::copy::{self, ContainerSource, Landing, LocalSource};
 
 use super::lifecycle::to_each;
-use crate::context::{Context, Target};
+use super::pick::{self, Taken};
+use crate::context::Context;
 use crate::control::{Container, Control};
 use crate::failure::Failure;
 use crate::output;
 
-/// Copies files between the containers of a service and this machine.
+/// Copies files between the containers of a service, or one container, and this machine.
 ///
 /// To a service copies to each of its containers; from a service takes the first one. A path that
 /// ends in "/." means what is in a directory. "-" is an archive (tar) on standard input or output.
@@ -36,10 +37,10 @@ pub(crate) struct Cp {
     /// Number of the container, if the service has several
     #[arg(long, value_name = "NUMBER")]
     index: Option<u32>,
-    /// What is copied: SERVICE:PATH, a path, or "-"
+    /// What is copied: SERVICE:PATH or CONTAINER:PATH, a path, or "-"
     #[arg(value_name = "SOURCE", allow_hyphen_values = true)]
     source: String,
-    /// Where it goes: SERVICE:PATH, a path, or "-"
+    /// Where it goes: SERVICE:PATH or CONTAINER:PATH, a path, or "-"
     #[arg(value_name = "DESTINATION", allow_hyphen_values = true)]
     destination: String,
 }
@@ -91,13 +92,12 @@ impl Cp {
         path: &str,
         to: &End,
     ) -> Result<(), Failure> {
-        let target = context.target(&[service.to_owned()])?;
-        let control = Control::connect(context).await?;
-        let mut containers = self.containers(&control, &target, service).await?;
+        let (control, mut containers) = self.containers(context, service).await?;
         containers.truncate(1);
         let Some(container) = containers.first() else {
             return Ok(());
         };
+        let control = control.at(container);
         let engine = control.engine();
         let source = engine
             .source(&container.id, path, self.follow_link)
@@ -128,20 +128,17 @@ impl Cp {
         path: &str,
         from: &End,
     ) -> Result<(), Failure> {
-        let target = context.target(&[service.to_owned()])?;
         let source = match from {
             End::Local(local) => Some(LocalSource::open(local, self.follow_link)?),
             _ => None,
         };
-        let control = Control::connect(context).await?;
-        let containers = self.containers(&control, &target, service).await?;
+        let (control, containers) = self.containers(context, service).await?;
         // Every container is looked at before any is changed.
         let landings = containers
             .iter()
             .map(|c| landing(&control, c, path, source.as_ref()));
         let landings = try_join_all(landings).await?;
         let what = format!("copy {} to {service}:{path}", self.source);
-        let engine = control.engine();
         let Some(source) = &source else {
             if context.dry_run() {
                 return Ok(output::lines([what])?);
@@ -153,39 +150,38 @@ impl Cp {
             .map(|c| c.id.as_str())
             .zip(landings)
             .collect();
-        let by_id = &by_id;
+        let (by_id, by_node) = (&by_id, &control);
         self.each(context, &control, &containers, &what, |c| async move {
             let Some(landing) = by_id.get(c.id.as_str()) else {
                 return Ok(());
             };
+            let control = by_node.at(c);
+            let engine = control.engine();
             let copied = engine.copy_in(&c.id, source, landing, self.archive).await;
             copied.map_err(|e| named(&c.name, e))
         })
         .await
     }
 
-    /// The containers of the service that are meant.
+    /// The containers of the service that are meant, or the one that is called so.
     async fn containers(
         &self,
-        control: &Control,
-        target: &Target,
+        context: &Context,
         service: &str,
-    ) -> Result<Vec<Container>, Failure> {
+    ) -> Result<(Control, Vec<Container>), Failure> {
+        let (control, meant) = pick::look(context, &[service.to_owned()]).await?;
+        let Some(target) = meant.target() else {
+            return Ok((control, meant.named));
+        };
         let mut containers = control.containers(&target.name).await?;
         containers.retain(|c| c.service == service);
         containers.retain(|c| match self.index {
             Some(index) => !c.oneoff && c.number == index,
             None => self.all || !c.oneoff,
         });
-        match (containers.is_empty(), self.index) {
-            (false, _) => Ok(containers),
-            (true, Some(index)) => Err(Failure::failed(format!(
-                "service {service:?} has no container number {index}"
-            ))),
-            (true, None) => Err(
-                Failure::failed(format!("service {service:?} has no container"))
-                    .help(format!("make one with `wharfie create {service}`")),
-            ),
+        match containers.is_empty() {
+            false => Ok((control, containers)),
+            true => Err(pick::none(service, self.index, Taken::Any)),
         }
     }
 
@@ -226,6 +222,7 @@ impl Cp {
                 let archive = futures_util::stream::unfold(receiver, |mut r| async move {
                     r.recv().await.map(|piece| (piece, r))
                 });
+                let control = control.at(c);
                 let engine = control.engine();
                 let sent = engine.upload(&c.id, &landing.directory, archive, self.archive);
                 sent.await.map_err(|e| named(&c.name, e))
@@ -275,6 +272,7 @@ async fn landing(
     path: &str,
     source: Option<&LocalSource>,
 ) -> Result<Landing, Failure> {
+    let control = control.at(container);
     let engine = control.engine();
     let place = engine
         .destination(&container.id, path)

@@ -37,6 +37,7 @@ impl Create {
         act(
             context,
             &loaded,
+            self.shape.on.as_deref(),
             &options,
             &self.shape.images.execution(),
             None,

@@ -53,7 +53,7 @@ impl Down {
             // Only the files say which images are meant.
             target.loaded = Some(context.load(&[])?);
         }
-        let control = Control::connect(context).await?;
+        let control = Control::connect_for(context, &target.name, None).await?;
         let seen = match target.project() {
             // Images are looked up only if they are to go.
             Some(project) if self.rmi.is_some() => control.observe(project).await?,
@@ -82,7 +82,7 @@ impl Down {
                 return Ok(());
             }
         }
-        let control = Control::acting(context).await?;
+        let control = Control::acting_for(context, &target.name, None).await?;
         let intent = Intent::Down {
             project: target.definition(),
             options,

@@ -5,10 +5,10 @@ use futures_util::StreamExt;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
-use wharfie_core::labels;
 
+use super::pick;
 use crate::context::Context;
-use crate::control::{ContainerEvent, Control};
+use crate::control::ContainerEvent;
 use crate::failure::Failure;
 use crate::output::{self, when};
 
@@ -27,7 +27,7 @@ pub(crate) struct Events {
     /// End at a time or a span ago
     #[arg(long, value_name = "TIME", value_parser = when::parse_now)]
     until: Option<Timestamp>,
-    /// Services [default: all]
+    /// Services, or containers by name or id [default: all of the project]
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
 }
@@ -35,23 +35,18 @@ pub(crate) struct Events {
 impl Events {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let target = context.target(&self.services)?;
-        let control = Control::connect(context).await?;
+        let (control, meant) = pick::look(context, &self.services).await?;
         let seconds = |t: Option<Timestamp>| t.map(Timestamp::as_second);
-        let mut events =
-            std::pin::pin!(control.events(&target.name, seconds(self.since), seconds(self.until)));
+        let mut events = std::pin::pin!(control.events(
+            meant.project(),
+            seconds(self.since),
+            seconds(self.until)
+        ));
         while let Some(event) = events.next().await {
             let event = event?;
-            let one_off = event
-                .attributes
-                .get(labels::ONEOFF)
-                .is_some_and(|o| o == "True");
             // Health checks run commands all the time.
             let noise = event.action.starts_with("exec_");
-            if one_off
-                || noise
-                || !(self.services.is_empty() || self.services.contains(&event.service))
-            {
+            if noise || !meant.concerns(&event) {
                 continue;
             }
             output::lines([if self.json {
@@ -78,7 +73,10 @@ fn attributes(event: &ContainerEvent) -> impl Iterator<Item = (&String, &String)
 }
 
 fn as_text(event: &ContainerEvent) -> String {
-    let attributes: Vec<String> = attributes(event).map(|(k, v)| format!("{k}={v}")).collect();
+    let mut attributes: Vec<String> = attributes(event).map(|(k, v)| format!("{k}={v}")).collect();
+    if !event.node.is_empty() {
+        attributes.push(format!("node={}", event.node));
+    }
     format!(
         "{} container {} {} ({})",
         local(event, "%Y-%m-%d %H:%M:%S%.6f"),
@@ -92,20 +90,24 @@ fn as_json(event: &ContainerEvent) -> String {
     let attributes: serde_json::Map<_, _> = attributes(event)
         .map(|(k, v)| (k.clone(), json!(v)))
         .collect();
-    json!({
+    let mut object = json!({
         "action": event.action,
         "attributes": attributes,
         "id": event.id,
         "service": event.service,
         "time": local(event, "%Y-%m-%dT%H:%M:%S%.9f%:z"),
         "type": "container",
-    })
-    .to_string()
+    });
+    if !event.node.is_empty() {
+        object["node"] = event.node.as_str().into();
+    }
+    object.to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wharfie_core::labels;
 
     #[test]
     fn events_are_shown_without_our_labels() {
@@ -122,6 +124,7 @@ mod tests {
             time: 1_795_323_402_000_000_000,
             exit_code: None,
             attributes: attributes.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+            node: String::new(),
         };
         assert!(as_text(&event).ends_with(" container start 0123 (image=busybox, name=x-web-1)"));
         assert!(as_json(&event).contains(r#""attributes":{"image":"busybox","name":"x-web-1"}"#));

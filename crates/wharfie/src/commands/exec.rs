@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use super::pick;
+use super::pick::{self, Taken};
 use crate::context::Context;
-use crate::control::{Control, ExecOptions};
+use crate::control::ExecOptions;
 use crate::failure::Failure;
 use crate::output;
 use crate::session::{self, Manner};
@@ -59,7 +59,7 @@ pub(crate) struct Exec {
         value_name = "DIR"
     )]
     workdir: String,
-    /// The service
+    /// The service, or a container by name or id
     service: String,
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
@@ -69,9 +69,8 @@ pub(crate) struct Exec {
 impl Exec {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let target = context.target(std::slice::from_ref(&self.service))?;
-        let control = Control::connect(context).await?;
-        let container = pick::running(&control, &target, &self.service, self.index).await?;
+        let found = pick::one(context, &self.service, self.index, Taken::Running).await?;
+        let (control, container) = found;
         if context.dry_run() {
             return Ok(output::lines([format!(
                 "run {:?} in container {}",

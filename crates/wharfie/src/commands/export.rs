@@ -8,7 +8,7 @@ use clap::Args;
 use futures_util::StreamExt;
 
 use super::lifecycle::to_each;
-use super::pick;
+use super::pick::{self, Taken};
 use crate::context::Context;
 use crate::control::{Container, Control};
 use crate::failure::Failure;
@@ -26,14 +26,13 @@ pub(crate) struct Export {
     /// File to write to [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// The service
+    /// The service, or a container by name or id
     service: String,
 }
 
 impl Export {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let target = context.target(std::slice::from_ref(&self.service))?;
         match &self.output {
             Some(path) => check(path)?,
             None if std::io::stdout().is_terminal() => {
@@ -42,8 +41,8 @@ impl Export {
             }
             None => {}
         }
-        let control = Control::connect(context).await?;
-        let container = pick::any(&control, &target, &self.service, self.index).await?;
+        let found = pick::one(context, &self.service, self.index, Taken::Any).await?;
+        let (control, container) = found;
         let containers = std::slice::from_ref(&container);
         let words = ["export", "Exporting", "Exported"];
         match &self.output {

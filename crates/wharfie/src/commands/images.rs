@@ -1,6 +1,6 @@
 //! `wharfie images`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
 use futures_util::future::try_join_all;
@@ -10,7 +10,7 @@ use wharfie_host::ImageDetails;
 
 use super::pick;
 use crate::context::Context;
-use crate::control::{Container, Control};
+use crate::control::Container;
 use crate::failure::Failure;
 use crate::output::table::Table;
 use crate::output::{self, Listing, bytes, format, when};
@@ -27,7 +27,7 @@ pub(crate) struct Images {
     /// Print ids only
     #[arg(short, long)]
     quiet: bool,
-    /// Services [default: all]
+    /// Services, or containers by name or id [default: all of the project]
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
 }
@@ -35,48 +35,63 @@ pub(crate) struct Images {
 impl Images {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let target = context.target(&self.services)?;
-        let control = Control::connect(context).await?;
-        let mut containers = control.containers(&target.name).await?;
-        pick::check_known(&target, &containers, &self.services)?;
-        containers.retain(|c| self.services.is_empty() || self.services.contains(&c.service));
+        let (control, meant) = pick::look(context, &self.services).await?;
+        let mut containers = match meant.target().filter(|_| meant.named.is_empty()) {
+            // Those of `run` too.
+            Some(target) => control.containers(&target.name).await?,
+            None => meant.containers(&control).await?,
+        };
+        let of_service =
+            |c: &Container| meant.services.is_empty() || meant.services.contains(&c.service);
+        containers.retain(|c| !meant.named.is_empty() || of_service(c));
         containers.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut ids: Vec<&str> = containers.iter().map(|c| c.image_id.as_str()).collect();
+        let key = |c: &Container| (c.image_id.clone(), c.node.clone());
+        let mut ids: Vec<(String, String)> = containers.iter().map(key).collect();
         ids.sort_unstable();
         ids.dedup();
-        let details = try_join_all(ids.iter().map(|id| control.engine().image_details(id))).await?;
-        let images: BTreeMap<&str, ImageDetails> = ids
+        let details = ids.iter().map(|(id, node)| {
+            let control = control.at_node(node);
+            async move { control.engine().image_details(id).await }
+        });
+        let details = try_join_all(details).await?;
+        let images: BTreeMap<(String, String), ImageDetails> = ids
             .into_iter()
             .zip(details.into_iter().map(Option::unwrap_or_default))
             .collect();
         let rows: Vec<(&Container, &ImageDetails)> = containers
             .iter()
-            .filter_map(|c| Some((c, images.get(c.image_id.as_str())?)))
+            .filter_map(|c| Some((c, images.get(&key(c))?)))
             .collect();
         Ok(if self.quiet {
-            output::lines(images.keys().map(|id| plain(id)))
+            output::lines(
+                images
+                    .keys()
+                    .map(|(id, _)| plain(id))
+                    .collect::<BTreeSet<_>>(),
+            )
         } else if self.format == Listing::Json {
             let list = rows.iter().map(|(c, i)| entry(c, i)).collect();
             output::json(&Value::Array(list))
         } else {
-            output::print(&table(&rows, when::now()))
+            output::print(&table(&rows, when::now(), control.several()))
         }?)
     }
 }
 
-fn table(rows: &[(&Container, &ImageDetails)], now: i64) -> String {
-    let mut table = Table::new(
-        20,
-        [
-            "CONTAINER",
-            "REPOSITORY",
-            "TAG",
-            "PLATFORM",
-            "IMAGE ID",
-            "SIZE",
-            "CREATED",
-        ],
-    );
+fn table(rows: &[(&Container, &ImageDetails)], now: i64, several: bool) -> String {
+    let mut titles = vec![
+        "CONTAINER",
+        "REPOSITORY",
+        "TAG",
+        "PLATFORM",
+        "IMAGE ID",
+        "SIZE",
+        "CREATED",
+    ];
+    if several {
+        titles.insert(1, "NODE");
+    }
+    let mut table = Table::with(20, titles.into_iter().map(str::to_owned).collect());
     let or_none = |text: String| match text.is_empty() {
         true => "<none>".to_owned(),
         false => text,
@@ -86,7 +101,7 @@ fn table(rows: &[(&Container, &ImageDetails)], now: i64) -> String {
         let id = plain(&container.image_id);
         let tagged = image.tagged.as_ref();
         let tagged = tagged.and_then(|t| t.parse::<Timestamp>().ok());
-        table.row([
+        let mut cells = vec![
             container.name.clone(),
             or_none(repository),
             or_none(tag),
@@ -94,7 +109,11 @@ fn table(rows: &[(&Container, &ImageDetails)], now: i64) -> String {
             id.get(..12).unwrap_or(id).to_owned(),
             bytes::decimal(image.size),
             tagged.map_or("N/A".to_owned(), |t| format::ago(t.as_second(), now)),
-        ]);
+        ];
+        if several {
+            cells.insert(1, container.node.clone());
+        }
+        table.add(cells);
     }
     table.render()
 }
@@ -109,6 +128,9 @@ fn entry(container: &Container, image: &ImageDetails) -> Value {
         "Platform": image.platform,
         "Size": image.size,
     });
+    if !container.node.is_empty() {
+        entry["Node"] = container.node.as_str().into();
+    }
     if let Some(tagged) = &image.tagged {
         entry["LastTagTime"] = tagged.as_str().into();
     }
@@ -178,7 +200,7 @@ mod tests {
             ..ImageDetails::default()
         };
         assert_eq!(
-            table(&[(&container, &image)], 116),
+            table(&[(&container, &image)], 116, false),
             "CONTAINER           REPOSITORY          TAG                 PLATFORM            IMAGE ID            SIZE                CREATED\n\
              refa-db-1           busybox             latest              linux/amd64         d508dec2ef03        1.99MB              56 seconds ago\n"
         );

@@ -5,8 +5,9 @@ use futures_util::future::try_join_all;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::pick;
 use crate::context::Context;
-use crate::control::{Container, Control};
+use crate::control::Container;
 use crate::failure::Failure;
 use crate::output;
 
@@ -27,55 +28,31 @@ pub(crate) struct Inspect {
 impl Inspect {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let target = context.target(&[])?;
-        let control = Control::connect(context).await?;
-        let containers = control.containers(&target.name).await?;
-        let chosen = chosen(&containers, &self.names).map_err(|reason| {
-            Failure::failed(reason).help("`wharfie ps -a` lists the containers of the project")
-        })?;
-        let found = chosen
-            .iter()
-            .map(|c| control.engine().inspect_raw(&c.id, self.size));
+        let (control, meant) = pick::look(context, &self.names).await?;
+        let containers = match self.names.is_empty() {
+            // Those of `run` too.
+            true => control.containers(meant.project()).await?,
+            false => in_order(meant.containers(&control).await?, &self.names),
+        };
+        let found = containers.iter().map(|c| {
+            let control = control.at(c);
+            async move { control.engine().inspect_raw(&c.id, self.size).await }
+        });
         let found = try_join_all(found).await?;
         Ok(output::print(&text(&Value::Array(found))?)?)
     }
 }
 
-/// The containers that are meant, each once, in the order of the names.
-fn chosen<'c>(containers: &'c [Container], names: &[String]) -> Result<Vec<&'c Container>, String> {
-    let mut chosen: Vec<&Container> = Vec::new();
-    if names.is_empty() {
-        chosen.extend(containers);
-    }
-    for name in names {
-        for container in named(containers, name)? {
-            if chosen.iter().all(|c| c.id != container.id) {
-                chosen.push(container);
-            }
-        }
-    }
-    Ok(chosen)
-}
-
-/// The containers with a name: a service's, a container's own, or the beginning of an id.
-fn named<'c>(containers: &'c [Container], name: &str) -> Result<Vec<&'c Container>, String> {
-    let those = |fits: &dyn Fn(&&Container) -> bool| -> Vec<&'c Container> {
-        containers.iter().filter(|c| fits(c)).collect()
+/// The containers in the order of the names that mean them.
+fn in_order(mut containers: Vec<Container>, names: &[String]) -> Vec<Container> {
+    let place = |c: &Container| {
+        let means = |name: &String| {
+            c.service == *name || c.name == *name || c.id.starts_with(name.as_str())
+        };
+        names.iter().position(means)
     };
-    let of_service = those(&|c| c.service == name && !c.oneoff);
-    if !of_service.is_empty() {
-        return Ok(of_service);
-    }
-    let by_name = those(&|c| c.name == name);
-    if !by_name.is_empty() {
-        return Ok(by_name);
-    }
-    let by_id = those(&|c| !name.is_empty() && c.id.starts_with(name));
-    match by_id.len() {
-        1 => Ok(by_id),
-        0 => Err(format!("no container and no service is called {name:?}")),
-        n => Err(format!("{n} ids begin with {name:?}: write more of it")),
-    }
+    containers.sort_by_key(place);
+    containers
 }
 
 /// JSON as `docker inspect` sets it.
@@ -104,24 +81,16 @@ mod tests {
     }
 
     #[test]
-    fn names_are_services_containers_or_ids() {
-        let all = [
+    fn the_order_is_that_of_the_names() {
+        let all = vec![
             container("aa11", "db", "x-db-1", false),
             container("aa22", "web", "x-web-1", false),
             container("bb33", "web", "x-web-2", false),
             container("cc44", "web", "x-web-run-1", true),
         ];
-        let ids = |names: &[&str]| {
-            let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
-            let chosen = chosen(&all, &names)?;
-            Ok::<_, String>(chosen.iter().map(|c| c.id.clone()).collect::<Vec<_>>())
-        };
-        assert_eq!(ids(&[]).unwrap().len(), 4);
-        assert_eq!(ids(&["web", "db"]).unwrap(), ["aa22", "bb33", "aa11"]);
-        assert_eq!(ids(&["x-web-run-1"]).unwrap(), ["cc44"]);
-        assert_eq!(ids(&["bb", "web"]).unwrap(), ["bb33", "aa22"]);
-        assert!(ids(&["aa"]).unwrap_err().contains('2'));
-        assert!(ids(&["db", "nope"]).is_err() && ids(&[""]).is_err());
+        let names = ["cc", "web", "x-db-1"].map(str::to_owned);
+        let ids: Vec<String> = in_order(all, &names).into_iter().map(|c| c.id).collect();
+        assert_eq!(ids, ["cc44", "aa22", "bb33", "aa11"]);
     }
 
     #[test]

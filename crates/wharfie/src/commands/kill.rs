@@ -4,10 +4,11 @@ use clap::Args;
 use wharfie_compose::Project;
 use wharfie_core::Intent;
 use wharfie_core::reconcile::lifecycle as plans;
+use wharfie_host::Engine;
 
-use super::lifecycle;
+use super::lifecycle::{self, Named};
 use crate::context::{Context, Target};
-use crate::control::{Container, Control, Seen};
+use crate::control::{Container, Seen};
 use crate::failure::Failure;
 use crate::output::say;
 
@@ -21,7 +22,7 @@ pub(crate) struct Kill {
     /// Also to containers of services that are not in the files (they are not removed)
     #[arg(long, env = "COMPOSE_REMOVE_ORPHANS", hide_env = true)]
     remove_orphans: bool,
-    /// Services [default: all]
+    /// Services, or containers by name or id [default: all of the project]
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
 }
@@ -30,8 +31,8 @@ impl Kill {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
         let mut once = Vec::new();
-        lifecycle::ask(context, &self.services, |target, seen| {
-            let services = self.meant(target, seen);
+        let named = lifecycle::ask(context, &self.services, |target, seen, services| {
+            let services = self.meant(target, seen, services);
             let is_meant = |c: &&Container| services.is_empty() || services.contains(&c.service);
             once = seen
                 .containers
@@ -48,26 +49,25 @@ impl Kill {
             Ok((Intent::Kill { services, signal }, plan))
         })
         .await?;
-        if once.is_empty() {
-            return Ok(());
-        }
         // Nobody but who made them wants those of `run`: the agent has no part in them.
-        let (control, signal) = (&Control::connect(context).await?, self.signal.as_str());
+        let named = Named {
+            containers: named.containers.into_iter().chain(once).collect(),
+            control: named.control,
+        };
         let words = ["kill", "Killing", "Killed"];
-        lifecycle::to_each(context, control, &once, words, |c| {
-            control.kill(&c.id, signal)
-        })
-        .await
+        let kill =
+            |engine: Engine, id: String| async move { engine.kill(&id, Some(&self.signal)).await };
+        named.each(context, words, |_| true, kill).await
     }
 
     /// The services that are meant, all if none: without names those of the files, and the others
     /// only on request.
-    fn meant(&self, target: &Target, seen: &Seen) -> Vec<String> {
+    fn meant(&self, target: &Target, seen: &Seen, services: Vec<String>) -> Vec<String> {
         let Some(project) = target.project() else {
-            return self.services.clone();
+            return services;
         };
-        if !self.services.is_empty() || self.remove_orphans {
-            return self.services.clone();
+        if !services.is_empty() || self.remove_orphans {
+            return services;
         }
         let in_files = |p: &Project, c: &Container| p.any_service(&c.service).is_some();
         if seen.containers.iter().all(|c| in_files(project, c)) {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::Args;
 use jiff::Timestamp;
 
-use super::pick;
-use crate::context::{Context, Target};
+use super::pick::{self, Meant};
+use crate::context::Context;
 use crate::control::{Container, ContainerEvent, Control, LogOptions};
 use crate::failure::Failure;
 use crate::follow::{Follow, Turn};
@@ -46,7 +46,7 @@ pub(crate) struct Logs {
     /// Show no names before lines
     #[arg(long)]
     no_log_prefix: bool,
-    /// Services to show [default: all]
+    /// Services to show, or containers by name or id [default: all of the project]
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
 }
@@ -74,9 +74,8 @@ fn parse_tail(text: &str) -> Result<Tail, String> {
 impl Logs {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let target = context.target(&self.services)?;
-        let control = Control::connect(context).await?;
-        let containers = self.containers(&control, &target).await?;
+        let (control, meant) = pick::look(context, &self.services).await?;
+        let containers = self.containers(&control, &meant).await?;
         let style = LogStyle {
             prefix: !self.no_log_prefix,
             colour: !self.no_color && style::stdout_has_colour(),
@@ -84,7 +83,7 @@ impl Logs {
         let now = when::now_nanos();
         let mut follow = Follow::new(
             &control,
-            &target.name,
+            meant.project(),
             OwnPrinter::own(style, true),
             self.timestamps,
         );
@@ -95,18 +94,18 @@ impl Logs {
         }
         follow.watch(now / 1_000_000_000);
         for c in &containers {
-            follow.open(&c.id, &c.name, &self.options(c.is_running()));
+            follow.open(&c.node, &c.id, &c.name, &self.options(c.is_running()));
         }
-        self.go_on(&control, &target, &mut follow, now).await
+        self.go_on(&control, &meant, &mut follow, now).await
     }
 
     /// The containers whose output is shown.
     async fn containers(
         &self,
         control: &Control,
-        target: &Target,
+        meant: &Meant,
     ) -> Result<Vec<Container>, Failure> {
-        let mut containers = pick::containers(control, target, &self.services).await?;
+        let mut containers = meant.containers(control).await?;
         containers.retain(|c| self.index.is_none_or(|i| c.number == i));
         Ok(containers)
     }
@@ -129,7 +128,7 @@ impl Logs {
     async fn go_on(
         &self,
         control: &Control,
-        target: &Target,
+        meant: &Meant,
         follow: &mut Follow<'_>,
         now: i64,
     ) -> Result<(), Failure> {
@@ -139,7 +138,7 @@ impl Logs {
         loop {
             let idle = !follow.follows_any() && up.is_empty();
             if idle {
-                let left = self.containers(control, target).await?;
+                let left = self.containers(control, meant).await?;
                 if !left.iter().any(Container::is_running) {
                     return Ok(());
                 }
@@ -151,7 +150,7 @@ impl Logs {
                 turn = follow.next(None) => turn?,
             };
             match turn {
-                Turn::Event(event) if event.time >= now && self.shows(&event) => {
+                Turn::Event(event) if event.time >= now && self.shows(meant, &event) => {
                     match event.action.as_str() {
                         "start" => {
                             up.insert(event.id.clone());
@@ -161,7 +160,7 @@ impl Logs {
                                 tail: None,
                                 ..self.options(true)
                             };
-                            follow.open(&event.id, &event.name, &options);
+                            follow.open(&event.node, &event.id, &event.name, &options);
                         }
                         "die" => {
                             up.remove(&event.id);
@@ -175,12 +174,10 @@ impl Logs {
         }
     }
 
-    fn shows(&self, event: &ContainerEvent) -> bool {
+    fn shows(&self, meant: &Meant, event: &ContainerEvent) -> bool {
         let label = |name: &str| event.attributes.get(name).map_or("", String::as_str);
         let number = label(wharfie_core::labels::NUMBER).parse::<u32>().ok();
-        (self.services.is_empty() || self.services.contains(&event.service))
-            && (self.index.is_none() || self.index == number)
-            && !label(wharfie_core::labels::ONEOFF).eq_ignore_ascii_case("true")
+        meant.concerns(event) && (self.index.is_none() || self.index == number)
     }
 }
 

@@ -47,14 +47,26 @@ impl Ls {
             return Ok(output::lines(projects.iter().map(|p| &p.name))?);
         }
         if self.format == Listing::Json {
-            let list = projects.into_iter().map(
-                |p| json!({ "Name": p.name, "Status": p.status, "ConfigFiles": p.config_files }),
-            );
+            let list = projects.into_iter().map(|p| {
+                let mut entry =
+                    json!({ "Name": p.name, "Status": p.status, "ConfigFiles": p.config_files });
+                if !p.nodes.is_empty() {
+                    entry["Node"] = p.nodes.join(",").into();
+                }
+                entry
+            });
             return Ok(output::json(&Value::Array(list.collect()))?);
         }
-        let mut table = Table::new(20, ["NAME", "STATUS", "CONFIG FILES"]);
+        let several = control.several();
+        let mut titles = vec!["NAME".to_owned(), "STATUS".to_owned()];
+        titles.extend(several.then(|| "NODE".to_owned()));
+        titles.push("CONFIG FILES".to_owned());
+        let mut table = Table::with(20, titles);
         for p in projects {
-            table.row([p.name, p.status, p.config_files]);
+            let mut cells = vec![p.name, p.status];
+            cells.extend(several.then(|| p.nodes.join(", ")));
+            cells.push(p.config_files);
+            table.add(cells);
         }
         Ok(output::print(&table.render())?)
     }

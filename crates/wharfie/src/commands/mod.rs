@@ -26,7 +26,7 @@ mod lifecycle;
 pub(crate) mod logs;
 pub(crate) mod ls;
 pub(crate) mod pause;
-mod pick;
+pub(crate) mod pick;
 pub(crate) mod plan;
 pub(crate) mod port;
 mod providers;

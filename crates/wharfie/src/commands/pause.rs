@@ -4,14 +4,14 @@ use clap::Args;
 
 use super::{lifecycle, pick};
 use crate::context::Context;
-use crate::control::{Control, State};
+use crate::control::State;
 use crate::failure::Failure;
 
 /// Halts containers where they are.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  wharfie pause web")]
 pub(crate) struct Pause {
-    /// Services [default: all]
+    /// Services, or containers by name or id [default: all of the project]
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
 }
@@ -20,7 +20,7 @@ pub(crate) struct Pause {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  wharfie unpause web")]
 pub(crate) struct Unpause {
-    /// Services [default: all]
+    /// Services, or containers by name or id [default: all of the project]
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
 }
@@ -28,16 +28,18 @@ pub(crate) struct Unpause {
 impl Pause {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let target = context.target(&self.services)?;
-        let control = &Control::connect(context).await?;
-        let mut containers = pick::containers(control, &target, &self.services).await?;
+        let (control, meant) = pick::look(context, &self.services).await?;
+        let mut containers = meant.containers(&control).await?;
         containers.retain(|c| c.state == State::Running);
         lifecycle::to_each(
             context,
-            control,
+            &control,
             &containers,
             ["pause", "Pausing", "Paused"],
-            |c| control.pause(&c.id),
+            |c| {
+                let control = control.at(c);
+                async move { control.pause(&c.id).await }
+            },
         )
         .await
     }
@@ -46,16 +48,18 @@ impl Pause {
 impl Unpause {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let target = context.target(&self.services)?;
-        let control = &Control::connect(context).await?;
-        let mut containers = pick::containers(control, &target, &self.services).await?;
+        let (control, meant) = pick::look(context, &self.services).await?;
+        let mut containers = meant.containers(&control).await?;
         containers.retain(|c| c.state == State::Paused);
         lifecycle::to_each(
             context,
-            control,
+            &control,
             &containers,
             ["unpause", "Unpausing", "Unpaused"],
-            |c| control.unpause(&c.id),
+            |c| {
+                let control = control.at(c);
+                async move { control.unpause(&c.id).await }
+            },
         )
         .await
     }

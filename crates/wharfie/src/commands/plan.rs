@@ -36,7 +36,9 @@ impl Plan {
                 "providers are not run: what they tell the services that depend on them is not in this plan",
             );
         }
-        let control = Control::connect(context).await?;
+        let control =
+            Control::connect_for(context, &loaded.project.name, self.up.shape.on.as_deref())
+                .await?;
         let seen = control.observe(&loaded.project).await?;
         let mut plan = control.plan_up(&loaded, &seen, &self.up.up_options(&self.services))?;
         wharfie_core::spare::create(&loaded.project, &seen, &mut plan);

@@ -2,9 +2,9 @@
 
 use clap::{Args, ValueEnum};
 
-use super::{pick, ps};
+use super::pick::{self, Taken};
+use super::ps;
 use crate::context::Context;
-use crate::control::Control;
 use crate::failure::Failure;
 use crate::output;
 use crate::output::ports::join;
@@ -19,7 +19,7 @@ pub(crate) struct Port {
     /// The protocol
     #[arg(long, value_enum, default_value = "tcp")]
     protocol: Protocol,
-    /// The service
+    /// The service, or a container by name or id
     service: String,
     /// The port in the container
     #[arg(value_name = "PRIVATE_PORT")]
@@ -38,9 +38,8 @@ enum Protocol {
 impl Port {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let target = context.target(std::slice::from_ref(&self.service))?;
-        let control = Control::connect(context).await?;
-        let container = pick::running(&control, &target, &self.service, self.index).await?;
+        let found = pick::one(context, &self.service, self.index, Taken::Running).await?;
+        let (_, container) = found;
         let protocol = match self.protocol {
             Protocol::Tcp => "tcp",
             Protocol::Udp => "udp",

@@ -6,9 +6,9 @@ use clap::{Args, ValueEnum};
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use super::pick;
+use super::pick::{self, Meant};
 use crate::api::StackInfo;
-use crate::context::Context;
+use crate::context::{Context, Target};
 use crate::control::{Container, Control};
 use crate::failure::Failure;
 use crate::output::ports::{self, Port};
@@ -57,7 +57,10 @@ pub(crate) struct Ps {
         value_name = "BOOL"
     )]
     orphans: bool,
-    /// Services to list [default: all]
+    /// List the containers of all projects and of none, wherever they are
+    #[arg(short = 'A', long, conflicts_with_all = ["names", "orphans"])]
+    all_projects: bool,
+    /// Services to list, or containers by name or id [default: all of the project]
     #[arg(value_name = "SERVICE")]
     names: Vec<String>,
 }
@@ -100,16 +103,18 @@ fn parse_filter(text: &str) -> Result<Status, String> {
 impl Ps {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let target = context.target(&self.names)?;
-        let control = Control::connect(context).await?;
-        let mut containers = if self.size {
-            control.engine().containers(&target.name, true).await?
-        } else {
-            control.containers(&target.name).await?
+        let (control, meant) = match self.all_projects {
+            true => (Control::connect(context).await?, None),
+            false => {
+                let (control, meant) = pick::look(context, &self.names).await?;
+                (control, Some(meant))
+            }
         };
-        pick::check_known(&target, &containers, &self.names)?;
-        containers.retain(|c| self.wants(c));
-        if let (Some(project), false) = (target.project(), self.orphans) {
+        let project = meant.as_ref().map(Meant::project).filter(|p| !p.is_empty());
+        let mut containers = control.list(project, self.size).await?;
+        containers.retain(|c| self.wants(c, meant.as_ref()));
+        let target = meant.as_ref().and_then(Meant::target);
+        if let (Some(project), false) = (target.and_then(Target::project), self.orphans) {
             containers.retain(|c| project.any_service(&c.service).is_some());
         }
         containers.sort_by(|a, b| a.name.cmp(&b.name));
@@ -126,23 +131,30 @@ impl Ps {
             output::lines(
                 containers
                     .iter()
-                    .map(|c| format::html_safe(&self.json(c, &target.name))),
+                    .map(|c| format::html_safe(&self.json(c, c.project()))),
             )
         } else {
-            output::print(&self.table(&containers))?;
-            troubles(&control, &target.name).await;
+            output::print(&self.table(&containers, control.several()))?;
+            if let Some(target) = target {
+                troubles(&control, &target.name).await;
+            }
             Ok(())
         }?)
     }
 
-    fn wants(&self, c: &Container) -> bool {
+    fn wants(&self, c: &Container, meant: Option<&Meant>) -> bool {
+        let named = meant.is_some_and(|m| m.named.iter().any(|n| n.id == c.id));
         let wanted: Vec<Status> = self.status.iter().chain(&self.filter).copied().collect();
         let in_state = if wanted.is_empty() {
-            self.all || (c.is_running() && !c.oneoff)
+            named || self.all || (c.is_running() && (!c.oneoff || self.all_projects))
         } else {
             Status::of(c).is_some_and(|s| wanted.contains(&s)) && (self.all || !c.oneoff)
         };
-        in_state && (self.names.is_empty() || self.names.contains(&c.service))
+        let of_service = |m: &Meant| {
+            let target = m.target().is_some_and(|t| t.name == c.project());
+            target && (m.services.is_empty() || m.services.contains(&c.service))
+        };
+        in_state && (named || meant.is_none_or(of_service))
     }
 
     fn id<'c>(&self, c: &'c Container) -> &'c str {
@@ -162,11 +174,14 @@ impl Ps {
         })
     }
 
-    fn table(&self, containers: &[Container]) -> String {
+    fn table(&self, containers: &[Container], several: bool) -> String {
         let mut titles = vec![
             "NAME", "IMAGE", "COMMAND", "SERVICE", "CREATED", "STATUS", "PORTS",
         ];
         titles.extend(self.size.then_some("SIZE"));
+        if several {
+            titles.insert(1, "NODE");
+        }
         let titles = titles.into_iter().map(str::to_owned).collect();
         let mut table = Table::with(10, titles);
         let now = when::now();
@@ -181,6 +196,9 @@ impl Ps {
                 ports::describe(&ports_of(c)),
             ];
             cells.extend(self.size.then(|| size(c)));
+            if several {
+                cells.insert(1, c.node.clone());
+            }
             table.add(cells);
         }
         table.render()
@@ -221,7 +239,7 @@ impl Ps {
             .filter(|(source, _)| is_volume(source))
             .count();
         let ago = format::ago(c.created, when::now());
-        json!({
+        let mut object = json!({
             "Command": self.command(c),
             "CreatedAt": when::show(c.created, &TimeZone::system()),
             "ExitCode": c.exit_code.unwrap_or(0),
@@ -242,7 +260,11 @@ impl Ps {
             "Size": size(c),
             "State": c.state.as_str(),
             "Status": c.status,
-        })
+        });
+        if !c.node.is_empty() {
+            object["Node"] = c.node.as_str().into();
+        }
+        object
     }
 }
 
@@ -319,6 +341,7 @@ mod tests {
             no_trunc: false,
             size: false,
             orphans: true,
+            all_projects: false,
             names: Vec::new(),
         }
     }
@@ -351,7 +374,7 @@ mod tests {
     #[test]
     fn the_table_is_docker_composes() {
         assert_eq!(
-            ps(false).table(&[container()]),
+            ps(false).table(&[container()], false),
             "NAME      IMAGE     COMMAND                  SERVICE   CREATED         STATUS                   PORTS\n\
              x-web-1   busybox   \"sh -c 'trap 'exit 0…\"   web       2 minutes ago   Up 2 minutes (healthy)   0.0.0.0:8080->80/tcp\n"
         );
@@ -367,7 +390,7 @@ mod tests {
             size: Some((12_000, 1_985_599)),
             ..container()
         };
-        let table = ps.table(std::slice::from_ref(&container));
+        let table = ps.table(std::slice::from_ref(&container), false);
         assert!(
             table.ends_with("0.0.0.0:8080->80/tcp   12kB (virtual 1.99MB)\n"),
             "{table}"
@@ -393,13 +416,13 @@ mod tests {
             oneoff: true,
             ..container()
         };
-        assert!(!ps(false).wants(&stopped) && !ps(false).wants(&one_off));
-        assert!(ps(true).wants(&stopped) && ps(true).wants(&one_off));
+        assert!(!ps(false).wants(&stopped, None) && !ps(false).wants(&one_off, None));
+        assert!(ps(true).wants(&stopped, None) && ps(true).wants(&one_off, None));
         let exited = Ps {
             status: vec![Status::Exited],
             ..ps(false)
         };
-        assert!(exited.wants(&stopped) && !exited.wants(&container()));
+        assert!(exited.wants(&stopped, None) && !exited.wants(&container(), None));
     }
 
     #[test]

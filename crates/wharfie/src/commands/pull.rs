@@ -54,7 +54,7 @@ impl Pull {
         let loaded = context.load(&self.services)?;
         let project = &loaded.project;
         context::check_services(project, &self.services)?;
-        let control = Control::connect(context).await?;
+        let control = Control::connect_for(context, &project.name, None).await?;
         let seen = control.observe(project).await?;
         let selection = reconcile::selection(project, &self.services, !self.include_deps)
             .map_err(|r| Failure::usage(r.to_string()))?;

@@ -59,7 +59,7 @@ impl Push {
         }
         references.sort();
         references.dedup();
-        let control = Control::connect(context).await?;
+        let control = Control::connect_for(context, &project.name, None).await?;
         if context.dry_run() {
             return Ok(output::lines(
                 references.iter().map(|r| format!("push image {r}")),

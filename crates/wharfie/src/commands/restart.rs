@@ -7,6 +7,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use wharfie_core::Intent;
 use wharfie_core::reconcile::lifecycle as plans;
+use wharfie_host::Engine;
 
 /// Restarts containers, those first that others depend on.
 ///
@@ -20,7 +21,7 @@ pub(crate) struct Restart {
     /// Seconds that containers may take to stop [default: each service's own time]
     #[arg(short, long, value_name = "SECONDS")]
     timeout: Option<u32>,
-    /// Services to restart [default: all]
+    /// Services to restart, or containers by name or id [default: all of the project]
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
 }
@@ -28,8 +29,8 @@ pub(crate) struct Restart {
 impl Restart {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        lifecycle::ask(context, &self.services, |target, seen| {
-            let mut services = self.services.clone();
+        let timeout = self.timeout.map(i64::from);
+        let ask = lifecycle::ask(context, &self.services, |target, seen, mut services| {
             if let (Some(project), false) = (target.project(), self.no_deps || services.is_empty())
             {
                 // Also those that ask to be restarted with one of them, and so on.
@@ -47,10 +48,12 @@ impl Restart {
                     looked_at += 1;
                 }
             }
-            let timeout = self.timeout.map(i64::from);
             let plan = plans::restart(seen, &services, timeout);
             Ok((Intent::Restart { services, timeout }, plan))
-        })
-        .await
+        });
+        let words = ["restart", "Restarting", "Restarted"];
+        let restart =
+            |engine: Engine, id: String| async move { engine.restart(&id, timeout).await };
+        ask.await?.each(context, words, |_| true, restart).await
     }
 }

@@ -4,6 +4,7 @@ use std::io::{BufRead, Write};
 
 use clap::Args;
 use wharfie_core::{Intent, Operation};
+use wharfie_host::Engine;
 
 use super::lifecycle;
 use crate::context::Context;
@@ -28,7 +29,7 @@ pub(crate) struct Rm {
     /// Remove their anonymous volumes too
     #[arg(short, long)]
     volumes: bool,
-    /// Services [default: all]
+    /// Services, or containers by name or id [default: all of the project]
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
 }
@@ -36,8 +37,8 @@ pub(crate) struct Rm {
 impl Rm {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        lifecycle::ask(context, &self.services, |_, seen| {
-            let plan = plans::remove(seen, &self.services, self.stop, self.volumes);
+        let ask = lifecycle::ask(context, &self.services, |_, seen, services| {
+            let plan = plans::remove(seen, &services, self.stop, self.volumes);
             let names: Vec<&str> = plan
                 .steps
                 .iter()
@@ -46,22 +47,43 @@ impl Rm {
                     _ => None,
                 })
                 .collect();
-            if names.is_empty() {
-                output::say("No stopped containers");
-            } else if !context.dry_run() {
-                output::lines([format!("Going to remove {}", names.join(", "))])?;
-                if !self.force && !asked()? {
-                    return Err(Failure::failed("not removed: the answer was not yes"));
-                }
-            }
+            self.confirm(context, &names)?;
             let intent = Intent::Remove {
-                services: self.services.clone(),
+                services,
                 stop: self.stop,
                 volumes: self.volumes,
             };
             Ok((intent, plan))
-        })
-        .await
+        });
+        let mut named = ask.await?;
+        if named.containers.is_empty() {
+            return Ok(());
+        }
+        named.containers.retain(|c| self.stop || !c.is_running());
+        let names: Vec<&str> = named.containers.iter().map(|c| c.name.as_str()).collect();
+        self.confirm(context, &names)?;
+        let (stop, volumes) = (self.stop, self.volumes);
+        let remove = |engine: Engine, id: String| async move {
+            if stop {
+                engine.stop(&id, None).await?;
+            }
+            engine.remove(&id, volumes, false).await
+        };
+        let words = ["remove", "Removing", "Removed"];
+        named.each(context, words, |_| true, remove).await
+    }
+
+    /// Says what goes, and asks unless told not to.
+    fn confirm(&self, context: &Context, names: &[&str]) -> Result<(), Failure> {
+        if names.is_empty() {
+            output::say("No stopped containers");
+        } else if !context.dry_run() {
+            output::lines([format!("Going to remove {}", names.join(", "))])?;
+            if !self.force && !asked()? {
+                return Err(Failure::failed("not removed: the answer was not yes"));
+            }
+        }
+        Ok(())
     }
 }
 

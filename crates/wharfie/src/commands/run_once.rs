@@ -107,7 +107,7 @@ impl Run {
                 chance >> 16
             )
         });
-        let control = Control::connect(context).await?;
+        let control = Control::connect_for(context, &loaded.project.name, None).await?;
         let mut interrupts = Interrupts::listen()?;
         let seen = tokio::select! {
             seen = self.prepare(context, &control, &loaded) => seen?,
@@ -250,7 +250,7 @@ impl Run {
         if others.is_empty() || !busy {
             return Ok(false);
         }
-        let control = Control::acting(context).await?;
+        let control = Control::acting_for(context, &project.name, None).await?;
         let intent = Intent::Up {
             project: Box::new(Definition::from(project)),
             options: UpOptions {

@@ -35,6 +35,14 @@ impl Scale {
             no_deps: self.no_deps,
             ..shape.up_options(&services)
         };
-        act(context, &loaded, &options, &shape.images.execution(), None).await
+        act(
+            context,
+            &loaded,
+            None,
+            &options,
+            &shape.images.execution(),
+            None,
+        )
+        .await
     }
 }

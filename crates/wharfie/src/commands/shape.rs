@@ -89,6 +89,9 @@ pub(crate) struct Shape {
     /// Number of containers of a service, in place of the file's (several are possible)
     #[arg(long = "scale", value_name = "SERVICE=NUMBER", value_parser = parse_scale)]
     pub(crate) scale: Vec<(String, u32)>,
+    /// Node to run it on, by name or id [default: the one it is on, else this one]
+    #[arg(long, value_name = "NODE")]
+    pub(crate) on: Option<String>,
 }
 
 impl Shape {

@@ -3,6 +3,7 @@
 use clap::Args;
 use wharfie_compose::model::Condition;
 use wharfie_core::{Intent, Operation, Plan};
+use wharfie_host::Engine;
 
 use super::lifecycle;
 use super::up::within;
@@ -21,7 +22,7 @@ pub(crate) struct Start {
     /// Seconds to wait at most
     #[arg(long, requires = "wait", value_name = "SECONDS")]
     wait_timeout: Option<u32>,
-    /// Services to start [default: all]
+    /// Services to start, or containers by name or id [default: all of the project]
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
 }
@@ -34,9 +35,11 @@ impl Start {
 
     async fn start(&self, context: &Context) -> Result<(), Failure> {
         let mut waits = Plan::default();
-        lifecycle::ask(context, &self.services, |target, seen| {
+        let mut stack = String::new();
+        let ask = lifecycle::ask(context, &self.services, |target, seen, services| {
+            stack.clone_from(&target.name);
             let meant = |c: &&Container| {
-                !c.oneoff && (self.services.is_empty() || self.services.contains(&c.service))
+                !c.oneoff && (services.is_empty() || services.contains(&c.service))
             };
             let mut containers = seen.containers.iter().filter(meant).peekable();
             if containers.peek().is_none() {
@@ -56,18 +59,21 @@ impl Start {
                 };
                 waits.push(wait, Vec::new());
             }
+            let plan = plans::start(target.project(), seen, &services);
             let intent = Intent::Start {
                 project: target.definition(),
-                services: self.services.clone(),
+                services,
             };
-            let plan = plans::start(target.project(), seen, &self.services);
             Ok((intent, plan))
-        })
-        .await?;
-        if !self.wait {
+        });
+        let words = ["start", "Starting", "Started"];
+        let start = |engine: Engine, id: String| async move { engine.start(&id).await };
+        let stands = |c: &Container| !c.is_running();
+        ask.await?.each(context, words, stands, start).await?;
+        if !self.wait || waits.is_empty() {
             return Ok(());
         }
-        let control = Control::connect(context).await?;
+        let control = Control::connect_for(context, &stack, None).await?;
         let (seen, execution) = (Seen::default(), Execution::default());
         let progress = context.progress();
         control

@@ -11,9 +11,9 @@ use futures_util::stream::{BoxStream, SelectAll};
 use serde_json::{Value, json};
 use wharfie_host::{Error, Usage};
 
-use super::pick;
+use super::pick::{self, Meant};
 use super::ps::short_id;
-use crate::context::{Context, Target};
+use crate::context::Context;
 use crate::control::{Container, Control};
 use crate::failure::Failure;
 use crate::output::table::Table;
@@ -43,7 +43,7 @@ pub(crate) struct Stats {
     /// Do not shorten
     #[arg(long)]
     no_trunc: bool,
-    /// Services to show [default: all]
+    /// Services to show, or containers by name or id [default: all of the project]
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
 }
@@ -59,21 +59,21 @@ type Row = (Container, Option<Usage>);
 impl Stats {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let target = context.target(&self.services)?;
-        let control = Control::connect(context).await?;
+        let (control, meant) = pick::look(context, &self.services).await?;
         if self.no_stream {
-            return self.once(&control, &target).await;
+            return self.once(&control, &meant).await;
         }
         let screen = std::io::stdout().is_terminal() && self.format == Listing::Table;
-        Live::new(self, &control, &target, screen).run().await
+        Live::new(self, &control, &meant, screen).run().await
     }
 
-    async fn once(&self, control: &Control, target: &Target) -> Result<(), Failure> {
-        let containers = self.containers(control, target).await?;
+    async fn once(&self, control: &Control, meant: &Meant) -> Result<(), Failure> {
+        let containers = self.containers(control, meant).await?;
         let samples = containers.iter().map(|c| async {
-            let mut stream = Box::pin(control.engine().stats(&c.id, false));
+            let mut stream = Box::pin(control.at(c).engine().stats(&c.id, false));
             match stream.next().await.transpose() {
                 Ok(usage) => Ok(usage),
+                Err(e) if e.is_away() && control.leave_out(&c.node, &e.to_string()) => Ok(None),
                 // It is gone, which is nobody's fault.
                 Err(e) if e.is_not_found() => Ok(None),
                 Err(e) => Err(Failure::from(e)),
@@ -92,9 +92,9 @@ impl Stats {
     async fn containers(
         &self,
         control: &Control,
-        target: &Target,
+        meant: &Meant,
     ) -> Result<Vec<Container>, Failure> {
-        let mut containers = pick::containers(control, target, &self.services).await?;
+        let mut containers = meant.containers(control).await?;
         containers.retain(|c| self.all || c.is_running());
         Ok(containers)
     }
@@ -110,19 +110,21 @@ impl Stats {
     }
 
     fn table(&self, rows: &[Row]) -> String {
-        let mut table = Table::new(
-            10,
-            [
-                "CONTAINER ID",
-                "NAME",
-                "CPU %",
-                "MEM USAGE / LIMIT",
-                "MEM %",
-                "NET I/O",
-                "BLOCK I/O",
-                "PIDS",
-            ],
-        );
+        let several = rows.iter().any(|(c, _)| !c.node.is_empty());
+        let mut titles = vec![
+            "CONTAINER ID",
+            "NAME",
+            "CPU %",
+            "MEM USAGE / LIMIT",
+            "MEM %",
+            "NET I/O",
+            "BLOCK I/O",
+            "PIDS",
+        ];
+        if several {
+            titles.insert(2, "NODE");
+        }
+        let mut table = Table::with(10, titles.into_iter().map(str::to_owned).collect());
         for (container, usage) in rows {
             let Cells {
                 cpu,
@@ -133,14 +135,18 @@ impl Stats {
                 pids,
             } = Cells::new(usage.as_ref());
             let (id, name) = (self.id(container).to_owned(), container.name.clone());
-            table.row([id, name, cpu, memory, memory_percent, network, blocks, pids]);
+            let mut cells = vec![id, name, cpu, memory, memory_percent, network, blocks, pids];
+            if several {
+                cells.insert(2, container.node.clone());
+            }
+            table.add(cells);
         }
         table.render()
     }
 
     fn json(&self, (container, usage): &Row) -> Value {
         let cells = Cells::new(usage.as_ref());
-        json!({
+        let mut object = json!({
             "BlockIO": cells.blocks,
             "CPUPerc": cells.cpu,
             "Container": container.id,
@@ -150,7 +156,11 @@ impl Stats {
             "Name": container.name,
             "NetIO": cells.network,
             "PIDs": cells.pids,
-        })
+        });
+        if !container.node.is_empty() {
+            object["Node"] = container.node.as_str().into();
+        }
+        object
     }
 
     fn id<'c>(&self, container: &'c Container) -> &'c str {
@@ -208,7 +218,7 @@ type Sample = (String, Option<Result<Usage, Error>>);
 struct Live<'a> {
     stats: &'a Stats,
     control: &'a Control,
-    target: &'a Target,
+    meant: &'a Meant,
     /// Whether it is renewed in place.
     screen: bool,
     rows: Vec<Row>,
@@ -222,11 +232,11 @@ struct Live<'a> {
 }
 
 impl<'a> Live<'a> {
-    fn new(stats: &'a Stats, control: &'a Control, target: &'a Target, screen: bool) -> Self {
+    fn new(stats: &'a Stats, control: &'a Control, meant: &'a Meant, screen: bool) -> Self {
         Self {
             stats,
             control,
-            target,
+            meant,
             screen,
             rows: Vec::new(),
             samples: SelectAll::new(),
@@ -240,7 +250,7 @@ impl<'a> Live<'a> {
         let mut interrupts = Interrupts::listen()?;
         let mut resizes = Resizes::listen()?;
         // Heard before the list is asked for, so that nothing is missed in between.
-        let mut events = Box::pin(self.control.events(&self.target.name, None, None));
+        let mut events = Box::pin(self.control.events(self.meant.project(), None, None));
         self.refresh().await?;
         let mut ticks = tokio::time::interval(TICK);
         let (mut waited, mut news) = (0, true);
@@ -282,7 +292,7 @@ impl<'a> Live<'a> {
 
     /// Takes in which containers there are now.
     async fn refresh(&mut self) -> Result<(), Failure> {
-        let containers = self.stats.containers(self.control, self.target).await?;
+        let containers = self.stats.containers(self.control, self.meant).await?;
         let mut before = std::mem::take(&mut self.rows);
         for container in containers {
             let known = before.iter().position(|(c, _)| c.id == container.id);
@@ -294,16 +304,17 @@ impl<'a> Live<'a> {
                 _ => None,
             };
             if container.is_running() && self.heard.insert(container.id.clone()) {
-                self.listen(&container.id);
+                self.listen(&container);
             }
             self.rows.push((container, usage));
         }
         Ok(())
     }
 
-    fn listen(&mut self, id: &str) {
+    fn listen(&mut self, container: &Container) {
+        let id = container.id.as_str();
         let (of, end) = (id.to_owned(), id.to_owned());
-        let samples = self.control.engine().stats(id, true);
+        let samples = self.control.at(container).engine().stats(id, true);
         let samples = samples.map(move |sample| (of.clone(), Some(sample)));
         let end = futures_util::stream::once(async move { (end, None) });
         self.samples.push(samples.chain(end).boxed());
@@ -320,7 +331,9 @@ impl<'a> Live<'a> {
                 self.doubtful |= row.is_some_and(|(c, _)| c.is_running());
                 self.heard.remove(id);
             }
-            (_, Some(Err(e))) if e.is_engine_away() => return Err(e.into()),
+            (_, Some(Err(e))) if e.is_engine_away() && !self.control.several() => {
+                return Err(e.into());
+            }
             // The end follows, and a lost Engine fails the next look at its containers.
             (_, Some(Err(_))) => {}
         }

@@ -5,7 +5,6 @@ use futures_util::future::try_join_all;
 
 use super::pick;
 use crate::context::Context;
-use crate::control::Control;
 use crate::failure::Failure;
 use crate::output;
 use crate::output::table::Table;
@@ -14,7 +13,7 @@ use crate::output::table::Table;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  wharfie top web")]
 pub(crate) struct Top {
-    /// Services [default: all]
+    /// Services, or containers by name or id [default: all of the project]
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
 }
@@ -22,11 +21,14 @@ pub(crate) struct Top {
 impl Top {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let target = context.target(&self.services)?;
-        let control = &Control::connect(context).await?;
-        let mut containers = pick::containers(control, &target, &self.services).await?;
+        let (control, meant) = pick::look(context, &self.services).await?;
+        let mut containers = meant.containers(&control).await?;
         containers.retain(|c| c.is_running());
-        let tops = try_join_all(containers.iter().map(|c| control.top(&c.id))).await?;
+        let tops = containers.iter().map(|c| {
+            let control = control.at(c);
+            async move { control.top(&c.id).await }
+        });
+        let tops = try_join_all(tops).await?;
         let mut table: Option<Table> = None;
         for (container, (titles, rows)) in containers.iter().zip(tops) {
             let table = table.get_or_insert_with(|| {
@@ -36,7 +38,11 @@ impl Top {
                 Table::narrow(headers.collect())
             });
             for row in rows {
-                let cells = [container.service.clone(), container.number.to_string()]
+                let service = match container.service.as_str() {
+                    "" => container.name.clone(),
+                    service => service.to_owned(),
+                };
+                let cells = [service, container.number.to_string()]
                     .into_iter()
                     .chain(row);
                 table.add(cells.collect());

@@ -107,9 +107,19 @@ impl Up {
         options.wait = self.wait;
         let execution = self.up.shape.images.execution();
         if self.detach || self.wait || self.up.no_start || context.dry_run() {
-            return act(context, &loaded, &options, &execution, self.wait_timeout).await;
+            let on = self.up.shape.on.as_deref();
+            return act(
+                context,
+                &loaded,
+                on,
+                &options,
+                &execution,
+                self.wait_timeout,
+            )
+            .await;
         }
-        let control = Control::acting(context).await?;
+        let name = &loaded.project.name;
+        let control = Control::acting_for(context, name, self.up.shape.on.as_deref()).await?;
         let progress = context.progress();
         let mut interrupts = Interrupts::listen()?;
         let ready = tokio::select! {
@@ -198,11 +208,12 @@ impl Up {
 pub(crate) async fn act(
     context: &Context,
     loaded: &Loaded,
+    on: Option<&str>,
     options: &UpOptions,
     execution: &Execution,
     limit: Option<u32>,
 ) -> Result<(), Failure> {
-    let control = Control::acting(context).await?;
+    let control = Control::acting_for(context, &loaded.project.name, on).await?;
     let progress = context.progress();
     let mut interrupts = Interrupts::listen()?;
     let work = async {

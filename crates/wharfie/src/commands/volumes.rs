@@ -8,7 +8,6 @@ use wharfie_host::VolumeDetails;
 
 use super::pick;
 use crate::context::Context;
-use crate::control::Control;
 use crate::failure::Failure;
 use crate::output::table::Table;
 use crate::output::{self, Listing, format};
@@ -33,42 +32,53 @@ pub(crate) struct Volumes {
 impl Volumes {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let target = context.target(&self.services)?;
-        let control = Control::connect(context).await?;
-        let mut volumes = control.engine().volume_details(&target.name).await?;
-        if !self.services.is_empty() {
-            let mut containers = control.containers(&target.name).await?;
-            pick::check_known(&target, &containers, &self.services)?;
-            containers.retain(|c| self.services.contains(&c.service));
-            let used: BTreeSet<&str> = containers
-                .iter()
-                .flat_map(|c| &c.mounts)
-                .map(|(source, _)| source.as_str())
-                .collect();
-            volumes.retain(|v| used.contains(v.name.as_str()));
+        let (control, meant) = pick::look(context, &self.services).await?;
+        let project = meant.project();
+        let seen = control.everywhere(|engine| async move { engine.volume_details(project).await });
+        let mut volumes = Vec::new();
+        for (node, of) in seen.await? {
+            volumes.extend(of.into_iter().map(|v| (node.clone(), v)));
         }
+        if !self.services.is_empty() {
+            let containers = meant.containers(&control).await?;
+            let used: BTreeSet<(&str, &str)> = containers
+                .iter()
+                .flat_map(|c| c.mounts.iter().map(|m| (c.node.as_str(), m.0.as_str())))
+                .collect();
+            volumes.retain(|(node, v)| used.contains(&(node.as_str(), v.name.as_str())));
+        }
+        volumes.sort_by(|(m, a), (n, b)| (&a.name, m).cmp(&(&b.name, n)));
         Ok(if self.quiet {
-            output::lines(volumes.iter().map(|v| &v.name))
+            output::lines(volumes.iter().map(|(_, v)| &v.name))
         } else if self.format == Listing::Json {
-            output::lines(volumes.iter().map(|v| format::html_safe(&entry(v))))
+            output::lines(
+                volumes
+                    .iter()
+                    .map(|(node, v)| format::html_safe(&entry(node, v))),
+            )
         } else {
-            let mut table = Table::new(10, ["DRIVER", "VOLUME NAME"]);
-            for volume in volumes {
-                table.row([volume.driver, volume.name]);
+            let several = control.several();
+            let mut titles = vec!["DRIVER".to_owned(), "VOLUME NAME".to_owned()];
+            titles.extend(several.then(|| "NODE".to_owned()));
+            let mut table = Table::with(10, titles);
+            for (node, volume) in volumes {
+                let mut cells = vec![volume.driver, volume.name];
+                cells.extend(several.then_some(node));
+                table.add(cells);
             }
             output::print(&table.render())
         }?)
     }
 }
 
-fn entry(volume: &VolumeDetails) -> Value {
+fn entry(node: &str, volume: &VolumeDetails) -> Value {
     let labels: Vec<String> = volume
         .labels
         .iter()
         .map(|(key, value)| format!("{key}={value}"))
         .collect();
     // Docker's listing has columns that are the cluster's or cost the Engine a walk.
-    json!({
+    let mut entry = json!({
         "Availability": "N/A",
         "Driver": volume.driver,
         "Group": "N/A",
@@ -79,7 +89,11 @@ fn entry(volume: &VolumeDetails) -> Value {
         "Scope": volume.scope,
         "Size": "N/A",
         "Status": "N/A",
-    })
+    });
+    if !node.is_empty() {
+        entry["Node"] = node.into();
+    }
+    entry
 }
 
 #[cfg(test)]
@@ -100,7 +114,7 @@ mod tests {
             .into(),
         };
         assert_eq!(
-            entry(&volume).to_string(),
+            entry("", &volume).to_string(),
             r#"{"Availability":"N/A","Driver":"local","Group":"N/A","Labels":"a=b,c=","Links":"N/A","Mountpoint":"/v/refa_data/_data","Name":"refa_data","Scope":"local","Size":"N/A","Status":"N/A"}"#
         );
     }

@@ -19,7 +19,7 @@ pub(crate) struct Wait {
     /// Take the whole project down when the first container ends
     #[arg(long)]
     down_project: bool,
-    /// Services
+    /// Services, or containers by name or id
     #[arg(value_name = "SERVICE", required = true)]
     services: Vec<String>,
 }
@@ -27,9 +27,8 @@ pub(crate) struct Wait {
 impl Wait {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
-        let target = context.target(&self.services)?;
-        let control = Control::connect(context).await?;
-        let containers = pick::containers(&control, &target, &self.services).await?;
+        let (control, meant) = pick::look(context, &self.services).await?;
+        let containers = meant.containers(&control).await?;
         if containers.is_empty() {
             return Err(Failure::failed(format!(
                 "no container of {} to wait for",
@@ -46,7 +45,7 @@ impl Wait {
         let control = &control;
         let mut waits: FuturesUnordered<_> = containers
             .iter()
-            .map(|c| async move { (c, control.wait(&c.id).await) })
+            .map(|c| async move { (c, control.at(c).wait(&c.id).await) })
             .collect();
         let mut last = 0;
         while let Some((container, code)) = waits.next().await {
@@ -61,7 +60,10 @@ impl Wait {
         }
         drop(waits);
         if self.down_project {
-            let control = Control::acting(context).await?;
+            let Some(target) = meant.target() else {
+                return Err(Failure::usage("--down-project goes with services"));
+            };
+            let control = Control::acting_for(context, &target.name, None).await?;
             let seen = control.observe_name(&target.name).await?;
             let options = DownOptions::default();
             let plan = reconcile::down(target.project(), &seen, &options);

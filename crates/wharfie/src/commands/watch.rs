@@ -64,7 +64,7 @@ impl Watch {
                 now: when::now(),
                 ..UpOptions::default()
             };
-            act(context, &loaded, &options, &watching.execution, None).await?;
+            act(context, &loaded, None, &options, &watching.execution, None).await?;
         }
         if context.dry_run() {
             return watching.describe();
@@ -167,7 +167,8 @@ impl<'a> Watching<'a> {
         roots.dedup();
         // Watched before files are looked at: no change is lost in between.
         let mut changes = Changes::watch(roots)?;
-        let control = Control::acting(&self.context).await?;
+        let name = &self.loaded.project.name;
+        let control = Control::acting_for(&self.context, name, None).await?;
         self.first_copy(&control).await?;
         say(" ⦿ Watch enabled");
         loop {
@@ -235,7 +236,15 @@ impl<'a> Watching<'a> {
             now: when::now(),
             ..UpOptions::default()
         };
-        act(&self.context, self.loaded, &options, &self.execution, None).await?;
+        act(
+            &self.context,
+            self.loaded,
+            None,
+            &options,
+            &self.execution,
+            None,
+        )
+        .await?;
         say(&format!(" ⦿ {names} successfully built"));
         if self.prune {
             let project = &self.loaded.project.name;

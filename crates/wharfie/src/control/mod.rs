@@ -3,10 +3,15 @@
 
 mod background;
 mod client;
+mod places;
+#[cfg(test)]
+mod tests;
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use futures_util::Stream;
+use futures_util::future::join_all;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{Stream, StreamExt};
 use wharfie_compose::model::Project;
 use wharfie_compose::{Faults, Loaded};
 use wharfie_core::reconcile::{self, UpOptions};
@@ -20,7 +25,10 @@ pub(crate) use wharfie_host::{
     BuildFlags, ContainerEvent, ExecOptions, LogOptions, OneOff, Output, ProjectSummary, Session,
 };
 
-use crate::api::{Fault, Info, Message as Told, Request, What};
+use places::Places;
+
+use crate::agent::fleet;
+use crate::api::{Fault, Info, Message as Told, Node, Request, StackInfo, What};
 use crate::context::Context;
 use crate::failure::{Failure, Message};
 use crate::output::progress::{self, Progress};
@@ -29,7 +37,12 @@ use crate::output::{self, warn};
 /// A connection to what runs containers.
 #[derive(Debug, Clone)]
 pub(crate) struct Control {
+    /// The Engine of one node: this one, a stack's home, or a container's.
     engine: Engine,
+    /// The nodes, if there are several and no Engine was named.
+    places: Option<Arc<Places>>,
+    /// Id of the node that a stack is to be on.
+    on: Option<String>,
     agent: Client,
     parallel: usize,
     dry_run: bool,
@@ -50,11 +63,13 @@ impl Control {
     /// Connects, to look: an agent is not needed.
     pub(crate) async fn connect(context: &Context) -> Result<Self, Failure> {
         let agent = Client::new(context.socket());
-        let host = match &context.global.host {
-            Some(host) => Some(host.clone()),
-            None => agent.info().await?.map(|info| info.engine),
-        };
-        Self::with(context, agent, host.as_deref()).await
+        match &context.global.host {
+            Some(host) => Self::with(context, agent, Some(host)).await,
+            None => match agent.info().await? {
+                Some(info) => Self::by(context, agent, &info).await,
+                None => Self::with(context, agent, None).await,
+            },
+        }
     }
 
     /// Connects, to change something: an agent is started if there is none.
@@ -64,7 +79,10 @@ impl Control {
         match agent.info().await? {
             Some(info) => {
                 check_engine(&info, host, &agent)?;
-                Self::with(context, agent, Some(&info.engine)).await
+                match host {
+                    Some(_) => Self::with(context, agent, Some(&info.engine)).await,
+                    None => Self::by(context, agent, &info).await,
+                }
             }
             None => {
                 // Without an Engine an agent is of no use.
@@ -83,17 +101,172 @@ impl Control {
         }
     }
 
+    /// Connects through an agent, to the Engines of all its nodes.
+    async fn by(context: &Context, agent: Client, info: &Info) -> Result<Self, Failure> {
+        if info.nodes < 2 {
+            return Self::with(context, agent, Some(&info.engine)).await;
+        }
+        let nodes: Vec<Node> = agent.get("/v1/nodes").await?;
+        let own = Self::with(context, agent.clone(), Some(&info.engine)).await;
+        let engine = own.as_ref().map(|control| control.engine.clone());
+        let engine = engine.map_err(|failure| Fault::from(failure.said()));
+        let places = Arc::new(Places::new(nodes, agent, engine));
+        let control = match own {
+            Ok(control) => control,
+            // Others may do: what needs this one fails when it is asked for.
+            Err(failure) => {
+                let Some((_, engine)) = places.engines().await.first() else {
+                    return Err(failure);
+                };
+                Self::through(context, places.agent().clone(), engine.clone())
+            }
+        };
+        Ok(Self {
+            places: Some(places),
+            ..control
+        })
+    }
+
     async fn with(context: &Context, agent: Client, host: Option<&str>) -> Result<Self, Failure> {
         let engine = Engine::connect(host).await?;
-        Ok(Self {
+        Ok(Self::through(context, agent, engine))
+    }
+
+    fn through(context: &Context, agent: Client, engine: Engine) -> Self {
+        Self {
             engine: match agent.socket().parent() {
                 Some(dir) => engine.with_runtime_dir(dir),
                 None => engine,
             },
+            places: None,
+            on: None,
             agent,
             parallel: usize::try_from(context.global.parallel).unwrap_or(0),
             dry_run: context.dry_run(),
-        })
+        }
+    }
+
+    /// [`Control::connect`] for work on one stack: through the Engine of its home.
+    pub(crate) async fn connect_for(
+        context: &Context,
+        stack: &str,
+        on: Option<&str>,
+    ) -> Result<Self, Failure> {
+        Self::connect(context).await?.home(stack, on).await
+    }
+
+    /// [`Control::acting`] for work on one stack: through the Engine of its home. `on` names the
+    /// node that is to be its home, if it has none yet.
+    pub(crate) async fn acting_for(
+        context: &Context,
+        stack: &str,
+        on: Option<&str>,
+    ) -> Result<Self, Failure> {
+        if on.is_some() && context.global.host.is_some() {
+            return Err(Failure::usage(
+                "--on names a node of the cluster: it does not go with -H or DOCKER_HOST",
+            ));
+        }
+        Self::acting(context).await?.home(stack, on).await
+    }
+
+    async fn home(mut self, stack: &str, on: Option<&str>) -> Result<Self, Failure> {
+        let Some(places) = self.places.clone() else {
+            if let Some(on) = on {
+                let nodes: Vec<Node> = self.agent.get("/v1/nodes").await?;
+                fleet::find(&nodes, on)?;
+            }
+            return Ok(self);
+        };
+        let nodes = places.nodes();
+        let named = on.map(|on| fleet::find(nodes, on)).transpose()?;
+        let kept: Option<StackInfo> = match self.agent.get(&format!("/v1/stacks/{stack}")).await {
+            Ok(info) => Some(info),
+            // Nobody keeps it yet.
+            Err(Failure::Failed(_)) => None,
+            Err(failure) => return Err(failure),
+        };
+        let home = match &kept {
+            Some(info) => nodes
+                .iter()
+                .find(|n| n.id == info.home || n.name == info.node),
+            None => named.or_else(|| runs_on(nodes, stack)),
+        };
+        if let (Some(home), Some(named)) = (home, named)
+            && home.id != named.id
+        {
+            return Err(Failure::usage(format!(
+                "stack {stack} is on node {}, not on {}",
+                home.name, named.name
+            ))
+            .help("take it down first (`wharfie down`); volumes stay where they are"));
+        }
+        let home = home.or_else(|| nodes.iter().find(|n| n.me));
+        let home = home.ok_or_else(places::nobody)?;
+        self.engine = places.engine(home).await?;
+        self.on = Some(home.id.clone());
+        Ok(self)
+    }
+
+    /// The same for work on one container: through the Engine that it is on.
+    pub(crate) fn at(&self, container: &Container) -> Self {
+        self.at_node(&container.node)
+    }
+
+    /// The same through the Engine of a node that was looked at.
+    pub(crate) fn at_node(&self, node: &str) -> Self {
+        let engine = self.places.as_ref().and_then(|places| places.known(node));
+        Self {
+            engine: engine.unwrap_or(&self.engine).clone(),
+            ..self.clone()
+        }
+    }
+
+    /// Whether there are several nodes to look at.
+    pub(crate) fn several(&self) -> bool {
+        self.places.is_some()
+    }
+
+    /// Says once that a node has gone away. Whether the others go on.
+    pub(crate) fn leave_out(&self, node: &str, why: &str) -> bool {
+        let places = self.places.as_ref().filter(|_| !node.is_empty());
+        places.inspect(|p| p.complain(node, why)).is_some()
+    }
+
+    /// Looks at all nodes at once: what each has, with its name (empty if there is only one). A node
+    /// that does not answer is named in a warning.
+    pub(crate) async fn everywhere<T, F>(
+        &self,
+        look: impl Fn(Engine) -> F,
+    ) -> Result<Vec<(String, T)>, Failure>
+    where
+        F: Future<Output = Result<T, wharfie_host::Error>>,
+    {
+        let Some(places) = &self.places else {
+            let seen = look(self.engine.clone()).await?;
+            return Ok(vec![(String::new(), seen)]);
+        };
+        let engines = places.engines().await;
+        let asked = engines.iter().map(|(node, engine)| {
+            let look = look(engine.clone());
+            async move {
+                let why = match tokio::time::timeout(places::PATIENCE, look).await {
+                    Ok(Ok(seen)) => return Ok(Some((node.clone(), seen))),
+                    Ok(Err(e)) if e.is_away() => Failure::from(e).text(),
+                    Ok(Err(e)) => return Err(Failure::from(e)),
+                    Err(_) => places::late(),
+                };
+                places.complain(node, &why);
+                Ok(None)
+            }
+        });
+        let seen = join_all(asked).await.into_iter();
+        let seen = seen.filter_map(Result::transpose);
+        let seen = seen.collect::<Result<Vec<_>, Failure>>()?;
+        if seen.is_empty() {
+            return Err(places::nobody());
+        }
+        Ok(seen)
     }
 
     /// The agent, whether there is one or not.
@@ -131,7 +304,7 @@ impl Control {
         let request = Request {
             what,
             parallel: self.parallel,
-            on: None,
+            on: self.on.clone(),
         };
         let execution = Execution::default();
         let mut reporter = None;
@@ -192,14 +365,68 @@ impl Control {
         Ok(self.engine.observe(Scope::Name(project)).await?)
     }
 
-    /// The containers of a project.
+    /// The containers of a project, wherever they are.
     pub(crate) async fn containers(&self, project: &str) -> Result<Vec<Container>, Failure> {
-        Ok(self.engine.containers(project, false).await?)
+        self.list(Some(project), false).await
+    }
+
+    /// The containers of a project, or all, wherever they are; with `size` their sizes too.
+    pub(crate) async fn list(
+        &self,
+        project: Option<&str>,
+        size: bool,
+    ) -> Result<Vec<Container>, Failure> {
+        let seen = self.everywhere(|engine| async move {
+            match project {
+                Some(project) => engine.containers(project, size).await,
+                None => engine.all_containers(size).await,
+            }
+        });
+        let mut all = Vec::new();
+        for (node, mut containers) in seen.await? {
+            containers.iter_mut().for_each(|c| c.node.clone_from(&node));
+            all.extend(containers);
+        }
+        if self.several() {
+            all.sort_by(|a, b| {
+                let key = |c: &Container| (c.service.clone(), c.number, c.name.clone());
+                key(a).cmp(&key(b)).then_with(|| a.node.cmp(&b.node))
+            });
+        }
+        Ok(all)
     }
 
     /// All projects.
     pub(crate) async fn projects(&self, all: bool) -> Result<Vec<ProjectSummary>, Failure> {
-        Ok(self.engine.projects(all).await?)
+        let seen = self.everywhere(|engine| async move { engine.project_containers().await });
+        let mut containers = Vec::new();
+        for (node, of) in seen.await? {
+            containers.extend(of.into_iter().map(|c| Container {
+                node: node.clone(),
+                ..c
+            }));
+        }
+        let mut projects = wharfie_host::summaries(containers, all);
+        if !self.several() {
+            return Ok(projects);
+        }
+        // Those whose node does not answer are wanted all the same.
+        let stacks: Vec<StackInfo> = self.agent.get("/v1/stacks").await.unwrap_or_default();
+        for stack in stacks {
+            let known = projects.iter().any(|p| p.name == stack.name);
+            let answers = |p: &Places| p.known(&stack.node).is_some();
+            if known || stack.home.is_empty() || self.places.as_deref().is_some_and(answers) {
+                continue;
+            }
+            projects.push(ProjectSummary {
+                name: stack.name,
+                status: "out of reach".to_owned(),
+                config_files: String::new(),
+                nodes: vec![stack.node],
+            });
+        }
+        projects.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(projects)
     }
 
     /// Plans `up`; what stands against it is shown where it is written.
@@ -253,21 +480,45 @@ impl Control {
         id: &str,
         options: &LogOptions,
     ) -> impl Stream<Item = Result<Output, Failure>> + Send + use<> {
-        use futures_util::StreamExt;
         self.engine.logs(id, options).map(|item| Ok(item?))
     }
 
-    /// What happens to the containers of a project.
+    /// What happens to the containers of a project (of all and none if its name is empty), wherever
+    /// they are. Of several nodes one that goes away is named, and the others go on.
     pub(crate) fn events(
         &self,
         project: &str,
         since: Option<i64>,
         until: Option<i64>,
-    ) -> impl Stream<Item = Result<ContainerEvent, Failure>> + Send + use<> {
-        use futures_util::StreamExt;
-        self.engine
-            .events(project, since, until)
-            .map(|item| Ok(item?))
+    ) -> BoxStream<'static, Result<ContainerEvent, Failure>> {
+        let Some(places) = self.places.clone() else {
+            let events = self.engine.events(project, since, until);
+            return events.map(|item| Ok(item?)).boxed();
+        };
+        let project = project.to_owned();
+        let begin = async move {
+            let each = places.engines().await.iter().map(|(node, engine)| {
+                let (node, places) = (node.clone(), Arc::clone(&places));
+                let events = engine.events(&project, since, until);
+                let events = events.filter_map(move |item| {
+                    let event = match item {
+                        Ok(event) => Some(Ok(ContainerEvent {
+                            node: node.clone(),
+                            ..event
+                        })),
+                        Err(e) if e.is_away() => {
+                            places.complain(&node, &Failure::from(e).text());
+                            None
+                        }
+                        Err(e) => Some(Err(Failure::from(e))),
+                    };
+                    std::future::ready(event)
+                });
+                events.boxed()
+            });
+            stream::select_all(each.collect::<Vec<_>>())
+        };
+        stream::once(begin).flatten().boxed()
     }
 
     /// Starts a command in a container; nothing is returned if it is left to itself.
@@ -322,6 +573,24 @@ impl Control {
     /// The processes of a container: titles and rows.
     pub(crate) async fn top(&self, id: &str) -> Result<(Vec<String>, Vec<Vec<String>>), Failure> {
         Ok(self.engine.top(id).await?)
+    }
+}
+
+/// The only other node that runs containers of a project, if this one runs none: nobody keeps them,
+/// so they are where somebody else made them.
+fn runs_on<'n>(nodes: &'n [Node], project: &str) -> Option<&'n Node> {
+    let runs = |node: &&Node| {
+        let report = node.report.as_ref();
+        report.is_some_and(|r| {
+            r.containers
+                .iter()
+                .any(|c| c.project == project && !c.oneoff)
+        })
+    };
+    let mut found = nodes.iter().filter(runs);
+    match (found.next(), found.next()) {
+        (Some(node), None) => Some(node),
+        _ => None,
     }
 }
 

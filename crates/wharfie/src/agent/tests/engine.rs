@@ -52,6 +52,10 @@ impl FakeEngine {
             )
             .route("/containers/json", get(containers))
             .route("/images/json", get(|| async { Json(json!([])) }))
+            .route(
+                "/images/{id}/json",
+                get(|| async { Json(json!({"Id": "sha256:1"})) }),
+            )
             .route("/networks", get(|| async { Json(json!([])) }))
             .route("/volumes", get(|| async { Json(json!({"Volumes": []})) }))
             .route("/events", get(events))

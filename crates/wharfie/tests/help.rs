@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-const COMMANDS: [&str; 43] = [
+const COMMANDS: [&str; 44] = [
     "",
     "up",
     "down",
@@ -31,6 +31,7 @@ const COMMANDS: [&str; 43] = [
     "stats",
     "cp",
     "images",
+    "image",
     "volumes",
     "inspect",
     "attach",

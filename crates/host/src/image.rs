@@ -22,6 +22,13 @@ pub struct RemovedImages {
     pub freed: u64,
 }
 
+/// Whether a text can be a name or an id of an image. It becomes part of a path, and must not lead
+/// to anything else.
+pub(crate) fn can_be_image(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-:/@".contains(&b);
+    text.bytes().all(allowed) && text.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
 impl RemovedImages {
     fn of(items: Vec<ImageDeleteResponseItem>) -> Self {
         let mut removed = Self::default();
@@ -39,6 +46,9 @@ impl Engine {
     /// # Errors
     /// There is no such image, or a container uses it and it is not forced.
     pub async fn remove_image(&self, image: &str, force: bool) -> Result<RemovedImages, Error> {
+        if !can_be_image(image) {
+            return Err(Error::Local(format!("{image:?} is no name of an image")));
+        }
         let options = RemoveImageOptionsBuilder::default().force(force).build();
         let client = self.patient(600);
         let removed = client.remove_image(image, Some(options), None).await;
@@ -106,5 +116,34 @@ impl Engine {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::can_be_image;
+
+    #[test]
+    fn what_leads_elsewhere_is_no_image() {
+        for good in [
+            "app",
+            "host:5000/shop/web_1:2.0-a",
+            "a@sha256:00",
+            "sha256:cafe",
+        ] {
+            assert!(can_be_image(good), "{good}");
+        }
+        for bad in [
+            "",
+            "/",
+            "../containers/x",
+            "a/../b",
+            "a?force=1",
+            "a b",
+            "a%2f",
+            "a//b",
+        ] {
+            assert!(!can_be_image(bad), "{bad}");
+        }
     }
 }

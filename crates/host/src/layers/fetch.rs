@@ -202,7 +202,7 @@ impl Fetch {
             match self.engine().load(parcel).await {
                 Ok(()) => break,
                 // It may not do without those that are here.
-                Err(Error::Refused { message, .. }) if kept > 0 => {
+                Err(Error::Refused { message, .. }) if kept > 0 && !is_full(&message) => {
                     self.tracker
                         .note(format!("all layers are taken: {message}"));
                     kept = 0;
@@ -335,6 +335,11 @@ impl Fetch {
             self.failed("the Engine took it and does not have it; look at the Engine's log")
         })
     }
+}
+
+/// Whether the Engine's disk is full.
+fn is_full(message: &str) -> bool {
+    message.contains("no space left")
 }
 
 /// What the Engine is to get.

@@ -5,6 +5,7 @@ use futures_util::{FutureExt, StreamExt, stream};
 
 use super::Digest;
 use super::split::estimate;
+use crate::image::can_be_image;
 use crate::{Engine, Error};
 
 /// Questions to the Engine at a time.
@@ -23,6 +24,9 @@ pub(super) struct Here {
 impl Engine {
     /// An image by reference or id; `None` if it is not here.
     pub(super) async fn image_here(&self, image: &str) -> Result<Option<Here>, Error> {
+        if !can_be_image(image) {
+            return Ok(None);
+        }
         let context = || format!("cannot inspect image {image}");
         let found = self.docker.inspect_image(image).await;
         let found = match found.map_err(|e| Error::from_engine(context(), e)) {

@@ -27,6 +27,8 @@ const ARCHIVES: usize = 4;
 const SILENCE: Duration = Duration::from_secs(5);
 /// How long the other side may take to say what it wants.
 const QUESTION: Duration = Duration::from_secs(10);
+/// How long the other side may take nothing: an archive is not kept open for nobody.
+const STALLED: Duration = Duration::from_secs(60);
 /// Bytes of a layer in one piece.
 const PIECE: usize = 256 << 10;
 /// Pieces that may wait.
@@ -261,7 +263,10 @@ impl Server {
                     Some(Piece::Part { digest, size, from }) => {
                         wire::say(stream, &Answer::Part { digest, size, from }).await?;
                     }
-                    Some(Piece::Data(data)) => wire::give(stream, &data).await?,
+                    Some(Piece::Data(data)) => {
+                        let given = timeout(STALLED, wire::give(stream, &data)).await;
+                        given.map_err(|_| io::ErrorKind::TimedOut)??;
+                    }
                     None => {}
                 },
                 done = &mut work, if result.is_none() => result = Some(done),

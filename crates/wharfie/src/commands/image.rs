@@ -279,6 +279,10 @@ impl Push {
             tell_of_those_away(nodes);
         }
         let to = chosen(nodes, &self.nodes, |n| !from.contains(&n.name))?;
+        if to.is_empty() {
+            output::say(&format!("There is no other node to give {} to", self.image));
+            return Ok(());
+        }
         if context.dry_run() {
             let lines = to
                 .iter()

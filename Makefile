@@ -37,6 +37,7 @@ docs: ## write what is generated from the code
 
 bench: prerequisites ## against the reference and the bare Engine, side by side
 	@scripts/bench
+	@scripts/bench-images
 
 soak: prerequisites ## an hour of random kills and edits (SOAK="--seconds 600" for less)
 	@scripts/soak $(SOAK)

@@ -34,6 +34,20 @@ pub struct Report {
 }
 
 impl Report {
+    /// The image with a name or an id, which may be shortened.
+    #[must_use]
+    pub fn image(&self, called: &str) -> Option<&ReportedImage> {
+        let full = full_name(called);
+        let digits = called.strip_prefix("sha256:").unwrap_or(called);
+        let named = |i: &&ReportedImage| i.tags.iter().any(|t| full_name(t) == full);
+        let by_id = |i: &&ReportedImage| {
+            let id = i.id.strip_prefix("sha256:").unwrap_or(&i.id);
+            !digits.is_empty() && id.starts_with(digits)
+        };
+        let named = self.images.iter().find(named);
+        named.or_else(|| self.images.iter().find(by_id))
+    }
+
     /// Whether both say the same, whenever they were made.
     #[must_use]
     pub fn says_the_same(&self, other: &Self) -> bool {
@@ -42,6 +56,29 @@ impl Report {
             ..report.clone()
         };
         at(self) == at(other)
+    }
+}
+
+/// An image's name as Engines list it: short, and with a tag.
+fn full_name(name: &str) -> String {
+    let name = name.strip_prefix("docker.io/").unwrap_or(name);
+    let name = name.strip_prefix("library/").unwrap_or(name);
+    let last = name.rsplit('/').next().unwrap_or(name);
+    if last.contains([':', '@']) {
+        name.to_owned()
+    } else {
+        format!("{name}:latest")
+    }
+}
+
+impl ReportedContainer {
+    /// Whether its main process runs (paused counts).
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        matches!(
+            self.state,
+            State::Running | State::Paused | State::Restarting
+        )
     }
 }
 
@@ -110,6 +147,28 @@ pub struct ReportedImage {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn images_are_found_by_name_and_id() {
+        let image = |id: &str, tag: &str| ReportedImage {
+            id: format!("sha256:{id}"),
+            tags: vec![tag.to_owned()],
+            size: 1,
+        };
+        let report = Report {
+            images: vec![image("cafe01", "app:latest"), image("beef02", "cafe:1")],
+            ..Report::default()
+        };
+        let found = |called: &str| report.image(called).map(|i| &i.id[7..]);
+        assert_eq!(found("app"), Some("cafe01"));
+        assert_eq!(found("docker.io/library/app:latest"), Some("cafe01"));
+        assert_eq!(found("app:2"), None);
+        // A name comes before an id.
+        assert_eq!(found("cafe:1"), Some("beef02"));
+        assert_eq!(found("cafe"), Some("cafe01"));
+        assert_eq!(found("sha256:beef"), Some("beef02"));
+        assert_eq!(found(""), None);
+    }
 
     #[test]
     fn a_container_is_reported() {

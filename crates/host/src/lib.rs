@@ -1,6 +1,7 @@
 //! What is done to one host: the Docker Engine through its API. Nothing here decides; it
 //! observes, and it executes the plans of `wharfie-core`.
 
+mod archive;
 pub mod build;
 mod connect;
 mod container;
@@ -12,6 +13,7 @@ mod error;
 mod execute;
 mod image;
 mod inject;
+pub mod layers;
 mod listing;
 mod memory;
 mod observe;
@@ -33,6 +35,7 @@ pub use connect::{ApiVersion, DEFAULT_HOST, Engine, EngineVersion};
 pub use dial::{BoxedStream, Bytestream, Dialer, Dialling};
 pub use error::Error;
 pub use execute::{Event, ExecuteContext, Progress};
+pub use image::RemovedImages;
 pub use listing::{ImageDetails, VolumeDetails};
 pub use observe::{ProjectSummary, Scope, summaries};
 pub use port_owner::owner as port_owner;

@@ -324,6 +324,80 @@ impl From<StepEvent> for wharfie_host::Event {
     }
 }
 
+/// `POST /v1/images/fetch`: the node takes an image from others. As with all requests about images,
+/// `?on=NODE` says which node is meant, if it is another.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct FetchImage {
+    /// Reference or id.
+    pub(crate) image: String,
+    /// The nodes to take it from; all that have it, if none is named.
+    #[serde(default)]
+    pub(crate) from: Vec<String>,
+}
+
+/// A line of the answer to a [`FetchImage`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub(crate) enum Fetching {
+    /// How far it is.
+    At {
+        /// In a line.
+        text: String,
+        /// Bytes that are here.
+        done: u64,
+        /// Bytes of all.
+        total: u64,
+        /// A line for each layer that is taken.
+        layers: Vec<String>,
+    },
+    /// Something that did not end it.
+    Note {
+        /// What.
+        text: String,
+    },
+    /// The image is there.
+    Done {
+        /// Its id on that node.
+        id: String,
+        /// Bytes that came from each node.
+        from: BTreeMap<String, u64>,
+    },
+    /// It came to nothing.
+    Failed {
+        /// Why.
+        fault: Fault,
+    },
+}
+
+/// `POST /v1/images/remove`: a name of an image goes, and the image with its last one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RemoveImage {
+    /// Reference or id.
+    pub(crate) image: String,
+    /// Even if several names or containers that do not run use it.
+    #[serde(default)]
+    pub(crate) force: bool,
+}
+
+/// `POST /v1/images/prune`: images go that no container uses.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct PruneImages {
+    /// Those that have a name, too.
+    #[serde(default)]
+    pub(crate) named: bool,
+}
+
+/// What was removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ImagesRemoved {
+    /// Names.
+    pub(crate) untagged: Vec<String>,
+    /// Ids of images and layers.
+    pub(crate) deleted: Vec<String>,
+    /// Bytes that are free now, where the Engine says so.
+    pub(crate) freed: u64,
+}
+
 /// Something that went wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Fault {

@@ -147,6 +147,7 @@ pub(crate) enum Command {
     Stats(commands::stats::Stats),
     Cp(commands::cp::Cp),
     Images(commands::images::Images),
+    Image(commands::image::Image),
     Volumes(commands::volumes::Volumes),
     Inspect(commands::inspect::Inspect),
     Attach(commands::attach::Attach),

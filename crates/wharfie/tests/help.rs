@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-const COMMANDS: [&str; 50] = [
+const COMMANDS: [&str; 59] = [
     "",
     "up",
     "down",
@@ -31,6 +31,7 @@ const COMMANDS: [&str; 50] = [
     "stats",
     "cp",
     "images",
+    "image",
     "volumes",
     "inspect",
     "attach",
@@ -47,6 +48,14 @@ const COMMANDS: [&str; 50] = [
     "template show",
     "template put",
     "template rm",
+    "token",
+    "join",
+    "node",
+    "node ls",
+    "node inspect",
+    "node label",
+    "node rm",
+    "status",
     "agent",
     "reload",
     "dockermod",

@@ -17,9 +17,10 @@ use tokio::sync::mpsc;
 
 pub use place::{Landing, Place, landing};
 
+use crate::archive::Incoming;
 use crate::{Engine, Error};
 use place::{link_target, means_directory, split};
-use unpack::{Incoming, Unpacking};
+use unpack::Unpacking;
 
 /// Seconds that a transfer may take before the Engine answers.
 const TRANSFER: u64 = 24 * 3600;

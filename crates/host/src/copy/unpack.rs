@@ -8,9 +8,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
-use bytes::Bytes;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps};
-use tokio::sync::mpsc;
 
 use super::place::{Landing, renamed};
 
@@ -208,36 +206,6 @@ fn set_time(path: &Path, seconds: u64) -> io::Result<()> {
         &times,
         AtFlags::SYMLINK_NOFOLLOW,
     )?)
-}
-
-/// What comes through a channel, to be read by a thread.
-pub(super) struct Incoming {
-    receiver: mpsc::Receiver<Bytes>,
-    piece: Bytes,
-}
-
-impl Incoming {
-    /// Reads a channel to its end.
-    pub(super) fn new(receiver: mpsc::Receiver<Bytes>) -> Self {
-        Self {
-            receiver,
-            piece: Bytes::new(),
-        }
-    }
-}
-
-impl Read for Incoming {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.piece.is_empty() {
-            match self.receiver.blocking_recv() {
-                Some(piece) => self.piece = piece,
-                None => return Ok(0),
-            }
-        }
-        let count = buffer.len().min(self.piece.len());
-        buffer[..count].copy_from_slice(&self.piece.split_to(count));
-        Ok(count)
-    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::fleet::{self, Fleet};
 use super::keeper::Keeper;
-use super::{Agent, home, tunnel};
+use super::{Agent, home, images, tunnel};
 use crate::api::{Fault, Info, Node};
 use crate::failure::Failure;
 
@@ -100,6 +100,9 @@ pub(super) fn router(agent: Arc<Agent>) -> Router {
         .route("/v1/stop", post(stop))
         .route("/v1/nodes", get(nodes))
         .route("/v1/nodes/{node}/{service}", get(way))
+        .route("/v1/images/fetch", post(images::fetch))
+        .route("/v1/images/remove", post(images::remove))
+        .route("/v1/images/prune", post(images::prune))
         .route("/v1/stacks", get(home::stacks))
         .route("/v1/stacks/{name}", get(home::stack).post(home::act))
         .route("/v1/stacks/{name}/history", get(home::history))

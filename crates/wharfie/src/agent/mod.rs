@@ -10,6 +10,7 @@ mod elsewhere;
 pub(crate) mod fleet;
 mod home;
 mod http;
+mod images;
 mod keeper;
 mod log;
 mod members;
@@ -73,6 +74,7 @@ impl Start {
 pub(crate) struct Agent {
     start: Start,
     keeper: Arc<Keeper>,
+    images: Arc<images::Images>,
     log: log::Log,
     /// The cluster; none in tests that have another way to other nodes.
     cluster: Option<Arc<Cluster>>,
@@ -103,6 +105,7 @@ impl Agent {
         let keeper = Keeper::begin(replica, settings, fleet)?;
         let agent = Arc::new(Self {
             start,
+            images: Arc::new(images::Images::new(Arc::clone(&keeper))),
             keeper: Arc::clone(&keeper),
             log,
             cluster,
@@ -113,6 +116,7 @@ impl Agent {
         });
         let of = Arc::clone(&keeper);
         tunnel::offer_engine(&keeper.fleet, move || of.engine_address());
+        images::offer(&keeper.fleet, Arc::clone(&agent.images));
         tunnel::offer_agent(&keeper.fleet, http::router(Arc::clone(&agent)));
         tokio::spawn(watch::engine(Arc::clone(&keeper)));
         tokio::spawn(report::publish(Arc::clone(&keeper)));

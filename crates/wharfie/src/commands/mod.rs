@@ -19,6 +19,7 @@ pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod export;
 pub(crate) mod history;
+pub(crate) mod image;
 pub(crate) mod images;
 pub(crate) mod inspect;
 pub(crate) mod install;
@@ -91,6 +92,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Stats(c) => c.run(&context).await,
         Command::Cp(c) => c.run(&context).await,
         Command::Images(c) => c.run(&context).await,
+        Command::Image(c) => c.run(&context).await,
         Command::Volumes(c) => c.run(&context).await,
         Command::Inspect(c) => c.run(&context).await,
         Command::Attach(c) => c.run(&context).await,

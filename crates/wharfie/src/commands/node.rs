@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::control::Client;
 use crate::failure::Failure;
 use crate::output::table::Table;
-use crate::output::{self, Listing, bytes, when};
+use crate::output::{self, Listing, bytes, format, when};
 
 /// Lists, describes, labels and removes the nodes of the cluster.
 #[derive(Debug, Args)]
@@ -101,7 +101,8 @@ impl Node {
                     .iter()
                     .map(|n| crate::agent::fleet::find(&nodes, n));
                 for node in found.collect::<Result<Vec<_>, _>>()? {
-                    agent.delete(&format!("/v1/nodes/{}", node.id)).await?;
+                    let path = format!("/v1/nodes/{}", node.id);
+                    let _: Value = agent.delete(&path).await?;
                     output::say(&format!(
                         "Removed {}: what it runs goes on there, on its own",
                         node.name
@@ -142,10 +143,10 @@ impl Ls {
     async fn run(&self, agent: &Client) -> Result<(), Failure> {
         let nodes = nodes(agent).await?;
         if self.quiet {
-            return output::lines(nodes.into_iter().map(|n| n.name));
+            return Ok(output::lines(nodes.into_iter().map(|n| n.name))?);
         }
         if matches!(self.format, Listing::Json) {
-            return output::lines(nodes.iter().map(|n| row(n).to_string()));
+            return Ok(output::lines(nodes.iter().map(|n| row(n).to_string()))?);
         }
         let headers = [
             "NAME",
@@ -177,7 +178,7 @@ impl Ls {
                 node.name.clone(),
                 node.id.chars().take(10).collect(),
                 state,
-                when::ago(node.since),
+                format::ago(node.since / 1000, when::now()),
                 running.to_string(),
                 report.cpus.to_string(),
                 bytes::binary(report.memory),

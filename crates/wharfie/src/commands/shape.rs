@@ -92,6 +92,10 @@ pub(crate) struct Shape {
     /// Node to run it on, by name or id [default: the one it is on, else this one]
     #[arg(long, value_name = "NODE")]
     pub(crate) on: Option<String>,
+
+    /// Wait until what is wanted is durable on so many nodes
+    #[arg(long, value_name = "NODES")]
+    pub(crate) replicated: Option<usize>,
 }
 
 impl Shape {

@@ -73,7 +73,7 @@ impl Status {
         if troubles.is_empty() {
             return output::text("All is well");
         }
-        output::lines(troubles.into_iter().map(|t| format!("! {t}")))
+        Ok(output::lines(troubles.into_iter().map(|t| format!("! {t}")))?)
     }
 }
 

@@ -75,6 +75,41 @@ impl Client {
         self.call(Method::DELETE, path, None::<&()>).await
     }
 
+    /// Sends something that is answered at once.
+    pub(crate) async fn tell<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        self.call(Method::POST, path, Some(body)).await
+    }
+
+    /// Sends something that is answered by lines, until one is taken as the last. Dropping the
+    /// future ends the agent's work on it.
+    pub(crate) async fn lines<M: DeserializeOwned, T>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        mut last: impl FnMut(M) -> Option<T>,
+    ) -> Result<T, Failure> {
+        let answer = self.send(Method::POST, path, Some(body)).await?;
+        let mut body = answer.into_body();
+        let mut buffer = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|e| self.failure(Unreachable::Gone(e.to_string())))?;
+            buffer.extend_from_slice(&frame.into_data().unwrap_or_default());
+            while let Some(end) = buffer.iter().position(|b| *b == b'\n') {
+                let line: Vec<u8> = buffer.drain(..=end).collect();
+                let message = serde_json::from_slice(&line).map_err(|e| odd(&e))?;
+                if let Some(last) = last(message) {
+                    return Ok(last);
+                }
+            }
+        }
+        let gone = Unreachable::Gone("it ended in the middle of its answer".to_owned());
+        Err(self.failure(gone))
+    }
+
     async fn call<T: DeserializeOwned>(
         &self,
         method: Method,

@@ -1,6 +1,7 @@
 //! Agents of several nodes in one process, joined in memory.
 
 pub(crate) mod engine;
+mod images;
 mod nodes;
 
 use std::collections::BTreeMap;
@@ -103,13 +104,19 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts a node for each name; the id of `alpha` is `alpha-id`.
     pub(crate) async fn begin(names: &[&str]) -> Self {
+        let fake: Vec<(&str, Option<String>)> = names.iter().map(|n| (*n, None)).collect();
+        Self::with(&fake).await
+    }
+
+    /// The same, with the addresses of Engines for those that are not to have one that is made up.
+    pub(crate) async fn with(nodes: &[(&str, Option<String>)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(&dir.path().join("state")).unwrap());
         let replica = Arc::new(Replica::open(store, NodeId::NONE, 1).unwrap());
         let net = Arc::new(Net::default());
-        *net.nodes.lock().unwrap() = names
+        *net.nodes.lock().unwrap() = nodes
             .iter()
-            .map(|name| Node {
+            .map(|(name, _)| Node {
                 id: format!("{name}-id"),
                 name: (*name).to_owned(),
                 me: false,
@@ -117,14 +124,17 @@ impl Cluster {
             })
             .collect();
         let mut members = Vec::new();
-        for name in names {
+        for (name, address) in nodes {
             let home = dir.path().join(name);
             std::fs::create_dir(&home).unwrap();
             let (engine, engine_socket) = FakeEngine::begin(&home);
             let socket = home.join("wharfie.sock");
             let start = Start {
                 flags: Given {
-                    engine: Some(format!("unix://{}", engine_socket.display())),
+                    engine: Some(match address {
+                        Some(address) => address.clone(),
+                        None => format!("unix://{}", engine_socket.display()),
+                    }),
                     state_dir: Some(home.clone()),
                     ..Given::default()
                 },

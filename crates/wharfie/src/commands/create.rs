@@ -37,7 +37,7 @@ impl Create {
         act(
             context,
             &loaded,
-            self.shape.on.as_deref(),
+            self.shape.place(),
             &options,
             &self.shape.images.execution(),
             None,

@@ -4,7 +4,7 @@ use clap::Args;
 use wharfie_core::reconcile::UpOptions;
 
 use super::providers;
-use super::shape::{self, Shape, parse_scale};
+use super::shape::{self, Place, Shape, parse_scale};
 use super::up::act;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -38,7 +38,7 @@ impl Scale {
         act(
             context,
             &loaded,
-            None,
+            Place::default(),
             &options,
             &shape.images.execution(),
             None,

@@ -98,7 +98,24 @@ pub(crate) struct Shape {
     pub(crate) replicated: Option<usize>,
 }
 
+/// Where a stack is to be.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Place<'a> {
+    /// The node.
+    pub(crate) on: Option<&'a str>,
+    /// On how many nodes what is wanted must be durable.
+    pub(crate) replicated: Option<usize>,
+}
+
 impl Shape {
+    /// Where the stack is to be.
+    pub(crate) fn place(&self) -> Place<'_> {
+        Place {
+            on: self.on.as_deref(),
+            replicated: self.replicated,
+        }
+    }
+
     /// The options of a plan for services (all if none is named).
     pub(crate) fn up_options(&self, services: &[String]) -> UpOptions {
         UpOptions {

@@ -11,7 +11,7 @@ use wharfie_core::wanted::Definition;
 
 use super::attached::{self, Attached};
 use super::providers;
-use super::shape::{self, Ready, UpShape};
+use super::shape::{self, Place, Ready, UpShape};
 use super::watch::Watching;
 use crate::context::Context;
 use crate::control::{Control, Execution, Seen};
@@ -107,11 +107,11 @@ impl Up {
         options.wait = self.wait;
         let execution = self.up.shape.images.execution();
         if self.detach || self.wait || self.up.no_start || context.dry_run() {
-            let on = self.up.shape.on.as_deref();
+            let place = self.up.shape.place();
             return act(
                 context,
                 &loaded,
-                on,
+                place,
                 &options,
                 &execution,
                 self.wait_timeout,
@@ -119,7 +119,9 @@ impl Up {
             .await;
         }
         let name = &loaded.project.name;
-        let control = Control::acting_for(context, name, self.up.shape.on.as_deref()).await?;
+        let place = self.up.shape.place();
+        let control = Control::acting_for(context, name, place.on).await?;
+        let control = control.replicated(place.replicated);
         let progress = context.progress();
         let mut interrupts = Interrupts::listen()?;
         let ready = tokio::select! {
@@ -208,12 +210,13 @@ impl Up {
 pub(crate) async fn act(
     context: &Context,
     loaded: &Loaded,
-    on: Option<&str>,
+    place: Place<'_>,
     options: &UpOptions,
     execution: &Execution,
     limit: Option<u32>,
 ) -> Result<(), Failure> {
-    let control = Control::acting_for(context, &loaded.project.name, on).await?;
+    let control = Control::acting_for(context, &loaded.project.name, place.on).await?;
+    let control = control.replicated(place.replicated);
     let progress = context.progress();
     let mut interrupts = Interrupts::listen()?;
     let work = async {

@@ -11,6 +11,7 @@ use wharfie_compose::model::{Hook, MountKind, Service, WatchRule};
 use wharfie_core::Intent;
 use wharfie_core::reconcile::{self, UpOptions, lifecycle as plans};
 
+use super::shape::Place;
 use super::up::act;
 use super::watch_rules::{Action, Batch, MAKING, NEVER, Patterns, Rule, decide};
 use crate::changes::{self, Changes};
@@ -64,7 +65,7 @@ impl Watch {
                 now: when::now(),
                 ..UpOptions::default()
             };
-            act(context, &loaded, None, &options, &watching.execution, None).await?;
+            act(context, &loaded, Place::default(), &options, &watching.execution, None).await?;
         }
         if context.dry_run() {
             return watching.describe();
@@ -239,7 +240,7 @@ impl<'a> Watching<'a> {
         act(
             &self.context,
             self.loaded,
-            None,
+            Place::default(),
             &options,
             &self.execution,
             None,

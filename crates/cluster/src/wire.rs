@@ -62,6 +62,8 @@ pub struct Hello {
     pub life: Life,
     /// The time of its clock, in milliseconds since 1970.
     pub time: u64,
+    /// It was away for so long that others may have forgotten deletions of which it has not heard.
+    pub stale: bool,
     /// What it knows of others: state of each life, as SWIM has it.
     pub known: Vec<foca::Member<Life>>,
 }

@@ -13,6 +13,8 @@ use crate::seen::{Container, Health, PortBinding, State};
 pub struct Report {
     /// When it was looked, in milliseconds since 1970.
     pub time: i64,
+    /// Version of the agent.
+    pub version: String,
     /// Processors.
     pub cpus: u32,
     /// Memory, in bytes.

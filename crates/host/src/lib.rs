@@ -35,6 +35,7 @@ pub use error::Error;
 pub use execute::{Event, ExecuteContext, Progress};
 pub use listing::{ImageDetails, VolumeDetails};
 pub use observe::{ProjectSummary, Scope, summaries};
+pub use port_owner::owner as port_owner;
 pub use push::CommitOptions;
 pub use session::{ExecOptions, OneOff, Resizer, Session};
 pub use stats::Usage;

@@ -25,20 +25,27 @@ pub(crate) async fn explain(engine: &Engine, error: Error) -> Error {
             status,
         };
     };
-    let owner = match container_with(engine, port).await {
-        Some(name) => format!("container {name} has it"),
-        None => match engine.is_here().then(|| process_with(port)).flatten() {
-            Some(process) => format!("{process} has it"),
-            None => "another program has it".to_owned(),
-        },
-    };
+    let owner = owner(port, Some(engine)).await;
     Error::Refused {
         context,
         message: format!(
-            "port {port} is already taken: {owner}; stop that, or publish another port"
+            "port {port} is already taken: {owner} has it; stop that, or publish another port"
         ),
         status,
     }
+}
+
+/// Who has a port of this host that is taken: `container web`, `nginx (process 12)`, or `another
+/// program` if it cannot be seen. Containers are known if there is an Engine to ask.
+pub async fn owner(port: u16, engine: Option<&Engine>) -> String {
+    if let Some(engine) = engine
+        && let Some(name) = container_with(engine, port).await
+    {
+        return format!("container {name}");
+    }
+    let here = engine.is_none_or(Engine::is_here);
+    let process = here.then(|| process_with(port)).flatten();
+    process.unwrap_or_else(|| "another program".to_owned())
 }
 
 /// The port in one of the Engine's messages about a port that is taken:

@@ -57,9 +57,49 @@ pub(crate) struct Node {
     /// Version of its agent.
     #[serde(default)]
     pub(crate) version: String,
+    /// By how many milliseconds its clock is ahead of that of the node that answers.
+    #[serde(default)]
+    pub(crate) skew: Option<i64>,
     /// What is seen there, as it said last.
     #[serde(default)]
     pub(crate) report: Option<Report>,
+}
+
+/// `POST /v1/cluster/token`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct TokenRequest {
+    /// For how many seconds it is good.
+    pub(crate) ttl: u64,
+}
+
+/// The answer to [`TokenRequest`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct TokenReply {
+    /// The token.
+    pub(crate) token: String,
+    /// Until when it is good, in seconds since 1970.
+    pub(crate) expires: u64,
+    /// Where this node can be reached.
+    pub(crate) addresses: Vec<String>,
+}
+
+/// `POST /v1/cluster/join`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct JoinRequest {
+    /// The token.
+    pub(crate) token: String,
+    /// Name of this node; its own if unset.
+    pub(crate) name: Option<String>,
+    /// Join with a key that was never used.
+    #[serde(default)]
+    pub(crate) new_key: bool,
+}
+
+/// `POST /v1/nodes/{node}`: labels to set, and with no value to remove.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Labels {
+    /// Labels.
+    pub(crate) labels: BTreeMap<String, Option<String>>,
 }
 
 /// State of a node.
@@ -77,6 +117,22 @@ pub(crate) enum NodeState {
 }
 
 impl Node {
+    /// A node that takes no part: one that was removed a moment ago.
+    pub(crate) fn nobody() -> Self {
+        Self {
+            id: String::new(),
+            name: String::new(),
+            me: true,
+            state: NodeState::Removed,
+            since: 0,
+            addresses: Vec::new(),
+            labels: BTreeMap::new(),
+            version: String::new(),
+            skew: None,
+            report: None,
+        }
+    }
+
     /// Whether it is worth trying to reach it.
     pub(crate) fn may_answer(&self) -> bool {
         matches!(self.state, NodeState::Up | NodeState::Suspect)
@@ -140,6 +196,20 @@ pub(crate) struct Version {
     pub(crate) lost: bool,
 }
 
+/// One template in `GET /v1/templates`; `GET /v1/templates/{name}` is its document, and `PUT` takes
+/// one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TemplateInfo {
+    /// Name.
+    pub(crate) name: String,
+    /// Its image.
+    pub(crate) image: String,
+    /// Revision.
+    pub(crate) revision: u64,
+    /// When it was written, in milliseconds since 1970.
+    pub(crate) time: i64,
+}
+
 /// `POST /v1/stacks/{name}`: a change that is asked for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Request {
@@ -153,6 +223,18 @@ pub(crate) struct Request {
     /// has a home stays there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) on: Option<String>,
+    /// Wait until the change is durable on so many nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) replicated: Option<usize>,
+}
+
+/// On how many nodes a change is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Durable {
+    /// On the disks of so many.
+    pub(crate) on: usize,
+    /// Of so many.
+    pub(crate) nodes: usize,
 }
 
 /// A change, said in full or by reference.
@@ -190,6 +272,14 @@ pub(crate) enum Message {
     Done {
         /// Revision of what is wanted now, if the stack is wanted.
         revision: Option<u64>,
+        /// On how many nodes a change is durable, where there are several.
+        #[serde(default)]
+        durable: Option<Durable>,
+    },
+    /// The stack's home is away: what is wanted is written down, and done when it is back.
+    Noted {
+        /// The home, and since when it is away.
+        home: String,
     },
     /// It came to nothing, or to less than all.
     Failed {

@@ -158,8 +158,10 @@ pub(crate) enum Command {
     Events(commands::events::Events),
     History(commands::history::History),
     Undo(commands::undo::Undo),
+    Template(commands::template::Template),
     Agent(commands::agent::Agent),
     Reload(commands::reload::Reload),
+    Dockermod(commands::dockermod::Dockermod),
     Doctor(commands::doctor::Doctor),
     Install(commands::install::Install),
     Version(commands::version::Version),
@@ -179,7 +181,11 @@ mod tests {
     #[test]
     fn every_command_has_an_example() {
         use clap::CommandFactory;
-        for command in Cli::command().get_subcommands() {
+        let cli = Cli::command();
+        let below = cli
+            .get_subcommands()
+            .flat_map(clap::Command::get_subcommands);
+        for command in cli.get_subcommands().chain(below) {
             let help = command
                 .get_after_help()
                 .map(ToString::to_string)

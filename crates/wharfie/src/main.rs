@@ -11,6 +11,7 @@ mod commands;
 mod context;
 mod control;
 mod detach;
+mod dockermod;
 mod failure;
 mod follow;
 mod install;

@@ -39,13 +39,24 @@ fn markdown() -> String {
         |a| if a.is_global_set() { " *" } else { "" },
     );
     for command in commands {
-        one(&mut text, command);
+        one(&mut text, command, command.get_name());
+        for below in below(command) {
+            let name = format!("{} {}", command.get_name(), below.get_name());
+            one(&mut text, below, &name);
+        }
     }
     text
 }
 
-fn one(text: &mut String, command: &Command) {
-    line(text, &format!("\n## {}\n", command.get_name()));
+/// What a command consists of, if it is several.
+fn below(command: &Command) -> impl Iterator<Item = &Command> {
+    command
+        .get_subcommands()
+        .filter(|c| !c.is_hide_set() && c.get_name() != "help")
+}
+
+fn one(text: &mut String, command: &Command, name: &str) {
+    line(text, &format!("\n## {name}\n"));
     let about = command.get_long_about().or(command.get_about());
     line(
         text,

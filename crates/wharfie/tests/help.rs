@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-const COMMANDS: [&str; 43] = [
+const COMMANDS: [&str; 50] = [
     "",
     "up",
     "down",
@@ -42,8 +42,15 @@ const COMMANDS: [&str; 43] = [
     "events",
     "history",
     "undo",
+    "template",
+    "template ls",
+    "template show",
+    "template put",
+    "template rm",
     "agent",
     "reload",
+    "dockermod",
+    "dockermod import",
     "doctor",
     "install",
     "version",
@@ -54,7 +61,7 @@ fn help(command: &str) -> String {
     let mut wharfie = Command::new(env!("CARGO_BIN_EXE_wharfie"));
     wharfie
         .env_clear()
-        .args(Some(command).filter(|c| !c.is_empty()))
+        .args(command.split_whitespace())
         .arg("--help");
     let output = wharfie.output().expect("the binary runs");
     assert!(
@@ -79,7 +86,8 @@ fn every_command_has_its_help() {
         } else {
             command
         };
-        let (file, text) = (folder.join(name).with_extension("txt"), help(command));
+        let file = name.replace(' ', "-");
+        let (file, text) = (folder.join(file).with_extension("txt"), help(command));
         assert!(
             text.contains("Example"),
             "the help of {name} has no example"
@@ -110,7 +118,7 @@ fn every_command_is_in_the_list() {
         .collect();
     let known: Vec<&str> = COMMANDS
         .into_iter()
-        .filter(|c| !c.is_empty())
+        .filter(|c| !c.is_empty() && !c.contains(' '))
         .chain(["help"])
         .collect();
     assert_eq!(listed, known);

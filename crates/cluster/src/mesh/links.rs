@@ -12,6 +12,8 @@ use super::detect::Sign;
 use super::{Event, Mesh, Peered, now_millis, sync};
 use crate::id::NodeId;
 use crate::join;
+use crate::replica::Replica;
+use crate::roster::{MEMBER, REMOVED};
 use crate::transport::{Ended, Link, Purpose, Stream, Unreachable, Why};
 use crate::wire::{self, Durable, Hello, Opened, Opening, Records, Report, WireError};
 
@@ -179,6 +181,7 @@ async fn push(
         cluster: mesh.setup.cluster,
         life: mesh.life,
         time: now_millis(),
+        stale: mesh.with_replica(|r| r.is_stale(now_millis())).await == Some(true),
         known: tell.await.unwrap_or_default(),
     };
     wire::send(&mut stream, &hello).await?;
@@ -235,6 +238,9 @@ async fn listen(mesh: &Arc<Mesh>, link: &Arc<dyn Link>, stream: Stream) -> Resul
     }
     info!(peer = peer.short(), version = hello.software, "connected");
     mesh.sign(Sign::Linked(hello.life, hello.known));
+    if !hello.stale {
+        mesh.forsake_if_stale().await;
+    }
     // What was missed is fetched at once, by one side.
     if link.outgoing() {
         let mesh = Arc::clone(mesh);
@@ -265,6 +271,23 @@ impl Mesh {
     pub(super) fn use_link(&self, peer: NodeId) {
         if let Some(peered) = self.links().get_mut(&peer) {
             peered.used = Instant::now();
+        }
+    }
+
+    /// A node that was away for long takes everything from one that was not.
+    async fn forsake_if_stale(&self) {
+        let forsake = |replica: &Replica| {
+            let now = now_millis();
+            let stale = replica.is_stale(now);
+            stale.then(|| replica.forsake(&[MEMBER, REMOVED], now))
+        };
+        match self.with_replica(forsake).await.flatten() {
+            Some(Ok(forsaken)) => warn!(
+                "this node was away from the others for a week: all is taken from them, and {} objects of its own are in the history",
+                forsaken.len()
+            ),
+            Some(Err(e)) => warn!("what is old here cannot be put aside: {e}"),
+            None => {}
         }
     }
 

@@ -343,12 +343,10 @@ impl Mesh {
             .cloned()
             .collect();
         let find = move |replica: &Replica| -> Vec<Record> {
-            let versions = own.iter().filter_map(|lost| {
-                let history = replica.history(&lost.key.kind, &lost.key.name).ok()?;
-                let mut history = history.into_iter();
-                history.find(|v| v.record.stamp == lost.stamp)
-            });
-            versions.map(|v| v.record).collect()
+            let versions = own
+                .iter()
+                .map(|lost| replica.version(&lost.key, lost.stamp));
+            versions.filter_map(|found| found.ok().flatten()).collect()
         };
         let records = self.with_replica(find).await.unwrap_or_default();
         if !records.is_empty() {

@@ -3,7 +3,7 @@
 use super::record::{self, Key, Record, knew};
 use super::wire::{self, Batch, Wire};
 use super::{Entry, Inner, MOST_TOLD, Refusal, entry, is_expired, refusal};
-use crate::clock::Stamp;
+use crate::clock::{Clock, Stamp};
 use crate::id::NodeId;
 use crate::store::{Error, Store, Stored, Write};
 
@@ -22,6 +22,9 @@ pub struct Merged {
 
 /// A version that was overwritten unknowingly. Its author's own node always finds that out itself,
 /// when the later version arrives there: `stamp.node` is who is to be told.
+///
+/// Whoever is sent it ([`super::Replica::version`]) has it in its history as well; each node reports
+/// it once, so handing it on then comes to an end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lost {
     /// Which object.
@@ -74,10 +77,11 @@ pub(super) fn merge(
     let mut merged = Merged::default();
     let mut refused = batch.refused;
     let mut news = Vec::new();
+    let mut clock = inner.clock.clone();
     for record in &batch.records {
         let text = record.value.as_ref().map(wire::text);
         let wire = Wire::new(record, text.as_deref());
-        if let Err(refusal) = check(&wire, now) {
+        if let Err(refusal) = check(&wire, &mut clock, now) {
             refused.push((wire.key(), wire.stamp, refusal));
             continue;
         }
@@ -99,12 +103,10 @@ pub(super) fn merge(
     if news.is_empty() {
         return Ok(merged);
     }
-    let mut clock = inner.clock.clone();
     let changes = store.write(|write| {
         let mut changes: Vec<(Key, Entry)> = Vec::new();
         for (record, text) in &news {
             let wire = Wire::new(record, text.as_deref());
-            clock.prime(wire.stamp);
             if meet(write, &wire, most, &mut merged)? {
                 changes.push((record.key(), entry(&wire)));
             }
@@ -133,12 +135,12 @@ impl Inner {
     }
 }
 
-fn check(wire: &Wire<'_>, now: u64) -> Result<(), Refusal> {
+fn check(wire: &Wire<'_>, clock: &mut Clock, now: u64) -> Result<(), Refusal> {
     refusal::check(wire)?;
     if wire.stamp.node == NodeId::NONE {
         return Err(Refusal::Authorless);
     }
-    refusal::check_time(wire.stamp, now)
+    clock.witness(wire.stamp, now).map_err(Refusal::Future)
 }
 
 /// One version meets the one that is here; whether it counts from now on.

@@ -97,8 +97,9 @@ impl Replica {
             history: AtomicUsize::new(Options::default().history),
             store,
         };
-        replica.load(&mut replica.lock(), NodeId::NONE, now)?;
+        replica.load(&mut replica.lock(), NodeId::NONE)?;
         replica.set_me(me)?;
+        replica.lock().index.expire(now);
         Ok(replica)
     }
 
@@ -113,11 +114,10 @@ impl Replica {
             return Ok(());
         }
         self.store.write(|write| merge::adopt(write, me))?;
-        let last = inner.clock.last();
-        self.load(&mut inner, me, last.millis)
+        self.load(&mut inner, me)
     }
 
-    fn load(&self, inner: &mut Inner, me: NodeId, now: u64) -> Result<(), Error> {
+    fn load(&self, inner: &mut Inner, me: NodeId) -> Result<(), Error> {
         let mut clock = Clock::new(me);
         let mut index = Index::default();
         clock.prime(inner.clock.last());
@@ -128,7 +128,6 @@ impl Replica {
             index.insert(Key::new(wire.kind, wire.name), entry(wire));
             Ok(())
         })?;
-        index.expire(now);
         (inner.clock, inner.index) = (clock, index);
         Ok(())
     }
@@ -271,6 +270,16 @@ impl Replica {
         Ok(())
     }
 
+    /// One version of an object, if this node keeps it.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn version(&self, key: &Key, stamp: Stamp) -> Result<Option<Record>, Error> {
+        let versions = self.store.history(&key.kind, &key.name)?;
+        let mut records = versions.into_iter().map(|v| v.record);
+        Ok(records.find(|r| r.stamp == stamp))
+    }
+
     /// What this node has, in short.
     #[must_use]
     pub fn summary(&self, now: u64) -> Summary {
@@ -303,11 +312,13 @@ impl Replica {
         }
         for (key, stamp) in theirs {
             let news = inner.index.get(key).is_none_or(|ours| ours.stamp < stamp);
-            let poison = stamp.millis.saturating_sub(now) > MAX_AHEAD
-                || inner.told.get(&(key.clone(), stamp)) == Some(&true)
-                || key.kind.len() > LONGEST_KIND
-                || key.name.len() > LONGEST_NAME;
-            if news && !poison && parts.contains(&summary::part(key)) {
+            let poison = || {
+                stamp.millis.saturating_sub(now) > MAX_AHEAD
+                    || key.kind.len() > LONGEST_KIND
+                    || key.name.len() > LONGEST_NAME
+                    || inner.told.get(&(key.clone(), stamp)) == Some(&true)
+            };
+            if news && parts.contains(&summary::part(key)) && !poison() {
                 difference.want.push(key.clone());
             }
         }
@@ -335,7 +346,8 @@ impl Replica {
     }
 
     /// Forgets deletions that are older than [`TOMBSTONE`], and the history of what is gone for
-    /// longer than [`GONE`]; how many deletions. To be called now and then.
+    /// longer than [`GONE`]; how many deletions. To be called every hour or so: it looks at the keys
+    /// of the whole history.
     ///
     /// A node that is stale forgets none: others may not have heard of them.
     ///
@@ -393,7 +405,7 @@ impl Replica {
     }
 
     /// Puts everything that this node has into the history, so that all is taken from the others;
-    /// what it put there that was not deleted already. Nothing that was deleted meanwhile comes
+    /// what it put there that was not deleted already. Objects of the kinds in `except` stay. Nothing that was deleted meanwhile comes
     /// back so.
     ///
     /// To be called before the first reconciliation when this node [`Replica::is_stale`] and the
@@ -407,13 +419,19 @@ impl Replica {
     ///
     /// # Errors
     /// It cannot be written; then all is as before.
-    pub fn forsake(&self, now: u64) -> Result<Vec<Key>, Error> {
+    pub fn forsake(&self, except: &[&str], now: u64) -> Result<Vec<Key>, Error> {
         let mut inner = self.lock();
+        let mut kept = Vec::new();
         let forsaken = self.store.write(|write| {
+            kept.clear();
             let mut forsaken = Vec::new();
             for bytes in write.all_current()? {
                 let stored = Stored::read(&bytes)?;
                 let (kind, name) = (stored.wire.kind, stored.wire.name);
+                if except.contains(&kind) {
+                    kept.push((Key::new(kind, name), entry(&stored.wire)));
+                    continue;
+                }
                 self.retire(write, (kind, name), true)?;
                 if stored.wire.value.is_some() {
                     forsaken.push(Key::new(kind, name));
@@ -423,6 +441,8 @@ impl Replica {
             Ok(forsaken)
         })?;
         inner.index = Index::default();
+        kept.into_iter()
+            .for_each(|(key, entry)| inner.index.insert(key, entry));
         (inner.synced, inner.saved) = (Some(now), Some(now));
         Ok(forsaken)
     }

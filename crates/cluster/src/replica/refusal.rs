@@ -1,6 +1,6 @@
 //! What is not let in: a record that would harm, or that nobody could have written.
 
-use crate::clock::{MAX_AHEAD, Stamp};
+use crate::clock::MAX_AHEAD;
 
 use super::wire::Wire;
 
@@ -90,14 +90,6 @@ pub(super) fn check(wire: &Wire<'_>) -> Result<(), Refusal> {
         return Err(Refusal::Ancestry);
     }
     wire.value.map_or(Ok(()), check_value)
-}
-
-/// Whether it is from too far in the future.
-pub(super) fn check_time(stamp: Stamp, now: u64) -> Result<(), Refusal> {
-    match stamp.millis.saturating_sub(now) {
-        ahead if ahead > MAX_AHEAD => Err(Refusal::Future(ahead)),
-        _ => Ok(()),
-    }
 }
 
 pub(super) fn check_value(text: &str) -> Result<(), Refusal> {

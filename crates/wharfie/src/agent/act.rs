@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tracing::info;
-use wharfie_cluster::Options;
+use wharfie_cluster::{Options, Record};
 use wharfie_compose::model::Project;
 use wharfie_core::intent::Change;
 use wharfie_core::reconcile::Refusal;
@@ -17,8 +17,13 @@ use wharfie_host::{Engine, Event, ExecuteContext, Progress, Scope};
 
 use super::keeper::{Keeper, STACK, UNFINISHED, now, with_replica};
 use super::slot::{Kept, Slot};
-use crate::api::{Fault, FaultKind, Message, NodeState, Request, Version, What};
+use crate::api::{Durable, Fault, FaultKind, Message, NodeState, Request, Version, What};
 use crate::failure::Failure;
+
+/// How long is waited until a change is durable on all nodes that are up; and on as many as were
+/// asked for.
+const USUAL: Duration = Duration::from_secs(1);
+const WAIT: Duration = Duration::from_secs(30);
 
 /// After this time somebody who waits for others is told so.
 const TELL: Duration = Duration::from_millis(300);
@@ -34,7 +39,7 @@ impl Keeper {
         cancel: watch::Receiver<bool>,
     ) {
         let last = match self.carry_out(&name, request, &tell, cancel).await {
-            Ok(revision) => Message::Done { revision },
+            Ok((revision, durable)) => Message::Done { revision, durable },
             Err(failures) => Message::Failed { failures },
         };
         // Nobody may be left to hear it.
@@ -47,7 +52,7 @@ impl Keeper {
         request: Request,
         tell: &UnboundedSender<Message>,
         mut cancel: watch::Receiver<bool>,
-    ) -> Result<Option<u64>, Vec<Fault>> {
+    ) -> Result<(Option<u64>, Option<Durable>), Vec<Fault>> {
         let one = |fault: Fault| vec![fault];
         let slot = self.slot(name);
         let _asking = slot.ask();
@@ -73,9 +78,12 @@ impl Keeper {
         let decision = intent.decide(kept.stack.as_ref(), project.as_ref(), &seen);
         let decision = decision.map_err(|refusal| one(refusal.into()))?;
         let unfinished = unfinished(&intent, project.as_ref());
-        self.write(name, &mut kept, decision.change, intent.word(), unfinished)
+        let written = self
+            .write(name, &mut kept, decision.change, intent.word(), unfinished)
             .await
             .map_err(|failure| one(failure.into()))?;
+        // The others hear of it while it is done here.
+        let durable = written.map(|record| tokio::spawn(self.durable(record, request.replicated)));
         kept.ledger.ask(&decision.anew);
         if kept.stack.is_none() {
             self.forget(&slot, &mut kept).await;
@@ -117,7 +125,27 @@ impl Keeper {
             "carried out"
         );
         outcome.map_err(|errors| errors.into_iter().map(Fault::from).collect::<Vec<_>>())?;
-        Ok(kept.stack.as_ref().map(|_| kept.revision))
+        let durable = match durable {
+            Some(durable) => durable.await.ok().flatten(),
+            None => None,
+        };
+        Ok((kept.stack.as_ref().map(|_| kept.revision), durable))
+    }
+
+    /// Tells the other nodes of a change; on how many disks it is. Nothing if there are no others.
+    pub(super) fn durable(
+        &self,
+        record: Record,
+        wanted: Option<usize>,
+    ) -> impl Future<Output = Option<Durable>> + Send + use<> {
+        let (up, nodes) = self.fleet.up();
+        let patience = if wanted.is_some() { WAIT } else { USUAL };
+        let wanted = wanted.unwrap_or(up);
+        let told = self.fleet.replicate(vec![record], wanted, patience);
+        async move {
+            let on = told.await;
+            (nodes > 1).then_some(Durable { on, nodes })
+        }
     }
 
     /// Fails if another node keeps the stack. What was kept by one that is gone for good is kept here
@@ -135,7 +163,7 @@ impl Keeper {
     }
 
     /// Makes durable what is about to be done, or that nothing is.
-    async fn note_unfinished(
+    pub(super) async fn note_unfinished(
         &self,
         name: &str,
         kept: &mut Kept,
@@ -205,7 +233,7 @@ impl Keeper {
     }
 
     /// What is meant by a request.
-    async fn intent(&self, name: &str, what: What) -> Result<Intent, Fault> {
+    pub(super) async fn intent(&self, name: &str, what: What) -> Result<Intent, Fault> {
         let revision = match what {
             What::Intent(intent) => return Ok(*intent),
             What::Undo { to } => to,
@@ -291,7 +319,7 @@ impl Keeper {
         change: Change,
         word: &'static str,
         unfinished: Option<Intent>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<Record>, Failure> {
         let change = match change {
             // Whoever acts is the home.
             Change::Put(mut stack) => {
@@ -304,15 +332,34 @@ impl Keeper {
             Change::Put(stack) if kept.stack.as_ref() != Some(&*stack) => Some(*stack),
             Change::Delete if kept.stack.is_some() => None,
             Change::Keep | Change::Delete | Change::Put(_) => {
-                return self.note_unfinished(name, kept, unfinished.as_ref()).await;
+                self.note_unfinished(name, kept, unfinished.as_ref())
+                    .await?;
+                return Ok(None);
             }
         };
+        let record = self
+            .put_stack(name, stack.as_ref(), word, unfinished.as_ref())
+            .await?;
+        kept.revision = record.revision;
+        kept.stack = stack;
+        kept.unfinished = unfinished;
+        Ok(Some(record))
+    }
+
+    /// Writes what is wanted of a stack, and at once what must be brought to its end.
+    pub(super) async fn put_stack(
+        &self,
+        name: &str,
+        stack: Option<&Stack>,
+        word: &'static str,
+        unfinished: Option<&Intent>,
+    ) -> Result<Record, Failure> {
         let unwritable = |e: serde_json::Error| {
             Failure::failed(format!("what is wanted cannot be written: {e}"))
         };
-        let value = stack.as_ref().map(serde_json::to_value).transpose();
+        let value = stack.map(serde_json::to_value).transpose();
         let value = value.map_err(unwritable)?;
-        let note = unfinished.as_ref().map(serde_json::to_vec).transpose();
+        let note = unfinished.map(serde_json::to_vec).transpose();
         let note = note.map_err(unwritable)?;
         let options = Options {
             history: self.settings.borrow().history,
@@ -324,10 +371,7 @@ impl Keeper {
             let at = u64::try_from(now()).unwrap_or(0);
             r.put((STACK, &name), value, (word, at), options, local)
         });
-        kept.revision = written.await?.revision;
-        kept.stack = stack;
-        kept.unfinished = unfinished;
-        Ok(())
+        written.await
     }
 }
 

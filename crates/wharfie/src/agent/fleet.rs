@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
+use wharfie_cluster::Record;
 use wharfie_core::report::Report;
 use wharfie_host::BoxedStream;
 
@@ -37,14 +38,30 @@ pub(crate) trait Peers: Send + Sync + 'static {
         id: &'a str,
         service: &'a str,
     ) -> BoxFuture<'a, Result<BoxedStream, Failure>>;
+
+    /// Tells the others what was written here; on how many nodes it is durable, this one counted,
+    /// when that many are wanted or the time is over.
+    fn replicate(
+        &self,
+        _records: Vec<Record>,
+        _wanted: usize,
+        _patience: Duration,
+    ) -> BoxFuture<'static, usize> {
+        Box::pin(async { 1 })
+    }
+
+    /// Tells the others what is seen here.
+    fn publish(&self, _report: &Report) {}
 }
 
 /// No other nodes.
+#[cfg(test)]
 pub(crate) struct Alone {
     name: String,
     since: i64,
 }
 
+#[cfg(test)]
 impl Alone {
     /// A node by the name of its host.
     pub(crate) fn new() -> Self {
@@ -56,6 +73,7 @@ impl Alone {
     }
 }
 
+#[cfg(test)]
 impl Peers for Alone {
     fn nodes(&self) -> Vec<Node> {
         vec![Node {
@@ -67,6 +85,7 @@ impl Peers for Alone {
             addresses: Vec::new(),
             labels: BTreeMap::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            skew: None,
             report: None,
         }]
     }
@@ -100,7 +119,6 @@ impl Fleet {
     }
 
     /// What is seen on this node, as it changes.
-    #[allow(dead_code)] // the cluster tells it to the others
     pub(crate) fn report(&self) -> watch::Receiver<Arc<Report>> {
         self.report.clone()
     }
@@ -122,10 +140,17 @@ impl Fleet {
         nodes.iter().filter(member).count()
     }
 
+    /// How many nodes are believed to be up, this one counted, and how many there are.
+    pub(crate) fn up(&self) -> (usize, usize) {
+        let nodes = self.peers.nodes();
+        let up = nodes.iter().filter(|n| n.me || n.may_answer());
+        (up.count(), nodes.len())
+    }
+
     /// This node.
     pub(crate) fn me(&self) -> Node {
         let me = self.peers.nodes().into_iter().find(|n| n.me);
-        me.unwrap_or_else(|| Alone::new().nodes().remove(0))
+        me.unwrap_or_else(Node::nobody)
     }
 
     /// The node with a name, an id, or an id that begins so.
@@ -164,6 +189,28 @@ impl Fleet {
                 PATIENCE.as_secs()
             )))
         })
+    }
+
+    /// Tells the other nodes what is seen here.
+    pub(crate) fn publish(&self, report: &Report) {
+        self.peers.publish(report);
+    }
+
+    /// Tells the other nodes what was written here.
+    pub(crate) fn tell(&self, records: Vec<Record>) {
+        if !records.is_empty() {
+            tokio::spawn(self.peers.replicate(records, 1, Duration::ZERO));
+        }
+    }
+
+    /// The same, and waits; on how many nodes it is durable.
+    pub(crate) fn replicate(
+        &self,
+        records: Vec<Record>,
+        wanted: usize,
+        patience: Duration,
+    ) -> BoxFuture<'static, usize> {
+        self.peers.replicate(records, wanted, patience)
     }
 
     /// Offers a service to all nodes. What gets ready to serve is called for each stream.

@@ -19,7 +19,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use super::fleet::{Fleet, PATIENCE, unreachable};
 use super::http::{AtWork, LARGEST_BODY, Served, refused};
 use super::tunnel::{HANDED_ON, hand_on};
-use crate::api::{Node, NodeState, Request, StackInfo, Version};
+use crate::api::{Message, Node, NodeState, Request, StackInfo, Version};
 use crate::failure::Failure;
 
 /// Where a stack is kept.
@@ -231,6 +231,25 @@ pub(super) async fn act(
     let at_work = AtWork::new(&served.agent.at_work);
     match served.home(&name, asked.on.as_deref()).await {
         Err(failure) => refused(StatusCode::BAD_REQUEST, failure),
+        Ok(Home::There(node)) if !node.may_answer() && !parts.headers.contains_key(HANDED_ON) => {
+            let noted = served.keeper().note_for(&name, &node, asked).await;
+            let last = match noted {
+                Ok((revision, durable)) => vec![
+                    Message::Noted { home: node.away() },
+                    Message::Done { revision, durable },
+                ],
+                Err(fault) => vec![Message::Failed {
+                    failures: vec![fault],
+                }],
+            };
+            let mut lines = Vec::new();
+            for message in last {
+                lines.extend(serde_json::to_vec(&message).unwrap_or_default());
+                lines.push(b'\n');
+            }
+            let kind = [(axum::http::header::CONTENT_TYPE, "application/x-ndjson")];
+            (kind, lines).into_response()
+        }
         Ok(Home::There(node)) => {
             let request = HttpRequest::from_parts(parts, Body::from(body));
             let answer = there(served.fleet(), &name, &node, request).await;

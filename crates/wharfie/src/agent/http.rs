@@ -103,6 +103,8 @@ pub(super) fn router(agent: Arc<Agent>) -> Router {
         .route("/v1/stacks", get(home::stacks))
         .route("/v1/stacks/{name}", get(home::stack).post(home::act))
         .route("/v1/stacks/{name}/history", get(home::history))
+        .merge(super::templates::routes())
+        .merge(super::members::routes())
         .layer(axum::extract::DefaultBodyLimit::max(LARGEST_BODY))
         .with_state(Served { agent })
 }
@@ -122,7 +124,7 @@ async fn info(State(served): State<Served>) -> Json<Info> {
 }
 
 async fn reload(State(served): State<Served>) -> Response {
-    match served.agent.reload() {
+    match served.agent.reload().await {
         Ok(changed) => Json(changed).into_response(),
         Err(failure) => refused(StatusCode::BAD_REQUEST, failure),
     }

@@ -134,11 +134,17 @@ impl Keeper {
 
     /// Makes this node the home of a stack that is from the time before it could be of a cluster.
     fn adopt(&self, record: &mut Record) -> Result<(), Failure> {
+        self.settle(record, "")
+    }
+
+    /// Makes this node the home of a stack whose home has been this node under another id.
+    fn settle(&self, record: &mut Record, former: &str) -> Result<(), Failure> {
         let me = self.fleet.me().id;
-        let Some(value) = record.value.as_mut().filter(|v| v["home"].is_null()) else {
+        let is_former = |home: &serde_json::Value| home.is_null() || *home == former;
+        let Some(value) = record.value.as_mut().filter(|v| is_former(&v["home"])) else {
             return Ok(());
         };
-        if me.is_empty() || !value.is_object() {
+        if me.is_empty() || !value.is_object() || value["home"] == *me {
             return Ok(());
         }
         value["home"] = me.into();
@@ -153,22 +159,29 @@ impl Keeper {
         Ok(())
     }
 
-    /// The same for all stacks, when this node has got an id while it runs; before anything of others
-    /// is taken over.
-    #[allow(dead_code)] // the cluster calls it
-    pub(super) async fn adopt_all(self: &Arc<Self>) -> Result<(), Failure> {
+    /// This node has another id from now on: it is the home of what it was the home of.
+    pub(super) async fn follow_me(self: &Arc<Self>, former: &str) {
         let keeper = Arc::clone(self);
-        let all = tokio::task::spawn_blocking(move || {
+        let former = former.to_owned();
+        let settled = tokio::task::spawn_blocking(move || -> Result<Vec<Record>, Failure> {
             let mut records = keeper.replica.list(STACK)?;
-            records.iter_mut().try_for_each(|r| keeper.adopt(r))?;
-            Ok::<_, Failure>(records)
+            records
+                .iter_mut()
+                .try_for_each(|r| keeper.settle(r, &former))?;
+            Ok(records)
         });
-        let all = all.await;
-        let all = all.map_err(|e| Failure::failed(format!("the store cannot be used: {e}")))?;
-        for record in all? {
-            self.renew(&record.name).await?;
+        match settled.await {
+            Ok(Ok(records)) => {
+                for record in &records {
+                    if let Err(e) = self.renew(&record.name).await {
+                        warn!(stack = record.name, "{}", e.text());
+                    }
+                }
+                self.fleet.tell(records);
+            }
+            Ok(Err(e)) => warn!("{}", e.text()),
+            Err(e) => warn!("{e}"),
         }
-        Ok(())
     }
 
     /// Whether the machine was started since the last agent ran.
@@ -202,6 +215,11 @@ impl Keeper {
     /// All slots.
     pub(super) fn slots(&self) -> Vec<Arc<Slot>> {
         self.lock().values().cloned().collect()
+    }
+
+    /// Looks at everything soon.
+    pub(super) fn wake_all(&self) {
+        self.slots().iter().for_each(|s| s.wake.notify_one());
     }
 
     /// Whether nothing is wanted and nobody is at work.
@@ -456,31 +474,6 @@ impl Keeper {
             Some((record.name, record.revision, stack))
         });
         Ok(read.collect())
-    }
-
-    /// What is wanted of a stack was written by another node: takes it over.
-    #[allow(dead_code)] // the cluster calls it
-    pub(super) async fn renew(self: &Arc<Self>, name: &str) -> Result<(), Failure> {
-        let of = name.to_owned();
-        let object = with_replica(&self.replica, move |s| s.get(STACK, &of)).await?;
-        let Some(object) = object else { return Ok(()) };
-        let stack: Option<Stack> = match object.value.map(serde_json::from_value).transpose() {
-            Ok(stack) => stack,
-            Err(e) => {
-                return Err(Failure::failed(format!(
-                    "what is wanted of {name} cannot be read: {e}"
-                )));
-            }
-        };
-        let slot = self.slot(name);
-        let mut kept = slot.kept.lock().await;
-        if kept.revision != object.revision || kept.stack != stack {
-            kept.stack = stack;
-            kept.revision = object.revision;
-            self.show(&slot, &kept);
-            slot.wake.notify_one();
-        }
-        Ok(())
     }
 
     /// Address of the Engine.

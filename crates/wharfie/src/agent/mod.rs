@@ -5,32 +5,42 @@
 //! `wharfie_host`. Requests ([`http`], [`act`]) write down what is wanted before anything is done.
 
 mod act;
+mod cluster_settings;
+mod elsewhere;
 pub(crate) mod fleet;
 mod home;
 mod http;
 mod keeper;
 mod log;
+mod members;
+mod peers;
 mod report;
 pub(crate) mod settings;
 mod slot;
+mod templates;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod tunnel;
 mod watch;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 use tracing::{info, warn};
-use wharfie_cluster::{NodeId, Options, Replica, Store};
+use wharfie_cluster::swim::Timing;
+use wharfie_cluster::{Cluster, Config, NodeId, Options, Replica, Store};
+use wharfie_host::Engine;
 
+use crate::dockermod::templates::Templates;
+use crate::dockermod::{Door, Service};
 use crate::failure::Failure;
-use fleet::{Alone, Fleet, Peers};
+use fleet::{Fleet, Peers};
 use keeper::Keeper;
+use peers::{Joined, Streams};
 use settings::{Given, Settings};
 
 /// How long requests at work may take to end when the agent ends.
@@ -64,6 +74,10 @@ pub(crate) struct Agent {
     start: Start,
     keeper: Arc<Keeper>,
     log: log::Log,
+    /// The cluster; none in tests that have another way to other nodes.
+    cluster: Option<Arc<Cluster>>,
+    /// Where DockerMod's protocol is spoken.
+    door: Door,
     /// Requests at work.
     at_work: Arc<AtomicUsize>,
     /// The agent is to end.
@@ -79,16 +93,20 @@ impl Agent {
         start: Start,
         settings: Settings,
         replica: Arc<Replica>,
-        peers: Arc<dyn Peers>,
+        (cluster, peers): (Option<Arc<Cluster>>, Arc<dyn Peers>),
         log: log::Log,
     ) -> Result<Arc<Self>, Failure> {
         let report = tokio::sync::watch::Sender::default();
         let fleet = Arc::new(Fleet::new(peers, report.subscribe()));
+        let templates = Templates::new(Arc::clone(&replica), Arc::clone(&fleet));
+        let door = Door::new(Service::new(Arc::clone(&fleet) as _, templates));
         let keeper = Keeper::begin(replica, settings, fleet)?;
         let agent = Arc::new(Self {
             start,
             keeper: Arc::clone(&keeper),
             log,
+            cluster,
+            door,
             at_work: Arc::default(),
             end: Notify::new(),
             reloading: Mutex::default(),
@@ -97,6 +115,7 @@ impl Agent {
         tunnel::offer_engine(&keeper.fleet, move || of.engine_address());
         tunnel::offer_agent(&keeper.fleet, http::router(Arc::clone(&agent)));
         tokio::spawn(watch::engine(Arc::clone(&keeper)));
+        tokio::spawn(report::publish(Arc::clone(&keeper)));
         tokio::spawn(report::keep(keeper, report));
         Ok(agent)
     }
@@ -112,11 +131,8 @@ impl Agent {
     }
 
     /// Reads the settings anew and applies them; the names of those that changed.
-    fn reload(&self) -> Result<Vec<String>, Failure> {
-        let _one = self
-            .reloading
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+    async fn reload(&self) -> Result<Vec<String>, Failure> {
+        let _one = self.reloading.lock().await;
         let new = self.start.settings()?;
         let old = self.keeper.settings.borrow().clone();
         if new.state_dir != old.state_dir {
@@ -141,15 +157,36 @@ impl Agent {
         note("stable-after", new.backoff.stable != old.backoff.stable);
         note("history", new.history != old.history);
         note("idle-exit", new.idle_exit != old.idle_exit);
+        note(
+            "dockermod-listen",
+            new.dockermod_listen != old.dockermod_listen,
+        );
+        note(
+            "dockermod-token",
+            new.dockermod_token != old.dockermod_token,
+        );
+        if new.cluster != old.cluster {
+            warn!("settings of the cluster take effect when the agent is started anew");
+        }
         note("socket-group", new.socket_group != old.socket_group);
         if new.socket_group != old.socket_group {
             http::set_group(&new.socket, new.socket_group.as_deref())?;
         }
+        self.open_door(&new).await?;
         self.log.apply(new.log_level, new.log_format);
         self.keeper.settings.send_replace(new);
-        self.keeper.slots().iter().for_each(|s| s.wake.notify_one());
+        self.keeper.wake_all();
         info!(?changed, "settings read anew");
         Ok(changed)
+    }
+}
+
+impl Agent {
+    /// Speaks DockerMod's protocol where the settings say.
+    async fn open_door(&self, settings: &Settings) -> Result<(), Failure> {
+        let (listen, token) = (settings.dockermod_listen, settings.dockermod_token.clone());
+        let engine = self.keeper.engine().ok();
+        self.door.set(listen, token, engine.as_ref()).await
     }
 }
 
@@ -171,9 +208,21 @@ pub(crate) async fn run(start: Start) -> Result<(), Failure> {
     replica.set_options(Options {
         history: settings.history,
     });
-    let peers: Arc<dyn Peers> = Arc::new(Alone::new());
-    let agent = Agent::begin(start, settings, replica, peers, log)?;
+    let streams = Arc::new(Streams::default());
+    let config = cluster_config(&settings);
+    let services = Arc::clone(&streams) as _;
+    let cluster = Cluster::open(config, Arc::clone(&replica), services).await;
+    let cluster = match cluster {
+        Ok(cluster) => cluster,
+        Err(e) => return Err(members::failure(e).await),
+    };
+    let peers: Arc<dyn Peers> = Arc::new(Joined(Arc::clone(&cluster)));
+    let ways = (Some(Arc::clone(&cluster)), peers);
+    let agent = Agent::begin(start, settings.clone(), replica, ways, log)?;
     let keeper = Arc::clone(&agent.keeper);
+    open_first(&agent.door, &settings).await?;
+    tokio::spawn(peers::follow(Arc::clone(&cluster), Arc::clone(&keeper)));
+    streams.attach(&keeper.fleet);
     info!(
         version = env!("CARGO_PKG_VERSION"),
         stacks = keeper.slots().len(),
@@ -198,7 +247,7 @@ pub(crate) async fn run(start: Start) -> Result<(), Failure> {
             () = agent.end.notified() => break "asked to",
             () = agent.idle() => break "nothing is wanted",
             _ = hangup.recv() => {
-                if let Err(failure) = agent.reload() {
+                if let Err(failure) = agent.reload().await {
                     warn!("the settings stay as they were: {}", failure.text());
                 }
             }
@@ -208,7 +257,8 @@ pub(crate) async fn run(start: Start) -> Result<(), Failure> {
     // First: whoever comes now must start another agent.
     let _ = std::fs::remove_file(&socket);
     over.notify_one();
-    let _ = tokio::time::timeout(DRAIN, served).await;
+    let drained = async { tokio::join!(served, agent.door.close(), cluster.stop()) };
+    let _ = tokio::time::timeout(DRAIN, drained).await;
     Ok(())
 }
 
@@ -225,7 +275,11 @@ impl Agent {
             };
             tokio::time::sleep(tick).await;
             let others = self.keeper.fleet.count() > 1;
-            if others || self.at_work.load(Ordering::SeqCst) > 0 || !self.keeper.is_idle() {
+            if others
+                || self.at_work.load(Ordering::SeqCst) > 0
+                || !self.keeper.is_idle()
+                || self.door.is_open()
+            {
                 idle = Duration::ZERO;
                 continue;
             }
@@ -250,6 +304,33 @@ async fn take_over(socket: &std::path::Path) {
         // It answers nothing; whether it has ended is seen by its store.
         let _ = other.post::<()>("/v1/stop").await;
     }
+}
+
+/// How the node takes part in a cluster.
+fn cluster_config(settings: &Settings) -> Config {
+    let cluster = &settings.cluster;
+    Config {
+        dir: settings.state_dir.clone(),
+        name: cluster.name.clone(),
+        listen: cluster.listen,
+        advertise: cluster.advertise.clone(),
+        discover: cluster.discover,
+        timing: Timing {
+            failure_timeout: cluster.failure_timeout,
+        },
+        software: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// Speaks DockerMod's protocol where the settings say, or does not start at all. The Engine, which
+/// knows whose a port is that is taken, was not asked for anything yet.
+async fn open_first(door: &Door, settings: &Settings) -> Result<(), Failure> {
+    let (listen, token) = (settings.dockermod_listen, settings.dockermod_token.clone());
+    if door.set(listen, token.clone(), None).await.is_ok() {
+        return Ok(());
+    }
+    let engine = Engine::connect(settings.engine.as_deref()).await.ok();
+    door.set(listen, token, engine.as_ref()).await
 }
 
 /// Opens the store; an agent that is just ending is waited for.

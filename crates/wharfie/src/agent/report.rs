@@ -54,6 +54,18 @@ struct Known {
     images: Option<Vec<ReportedImage>>,
 }
 
+/// Tells the others of every change of the report, for ever.
+pub(super) async fn publish(keeper: Arc<Keeper>) {
+    let mut report = keeper.fleet.report();
+    loop {
+        let current = Arc::clone(&report.borrow_and_update());
+        keeper.fleet.publish(&current);
+        if report.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 /// Keeps the report up to date, for ever.
 pub(super) async fn keep(keeper: Arc<Keeper>, report: watch::Sender<Arc<Report>>) {
     let mut engines = keeper.engine.subscribe();
@@ -136,6 +148,7 @@ async fn list(engine: &Engine, known: &mut Known) -> Result<Report, wharfie_host
     let containers = engine.all_containers(false).await?;
     Ok(Report {
         time: now(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
         containers: containers
             .into_iter()
             .map(ReportedContainer::from)

@@ -1,11 +1,14 @@
 //! The agent's settings: `wharfie.toml`, over it the flags. One definition serves both.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use wharfie_core::heal::Backoff;
 
+use super::cluster_settings::ClusterSettings;
+use crate::dockermod::listen::{self, Token};
 use crate::failure::Failure;
 
 /// Where the settings are looked for.
@@ -64,6 +67,47 @@ pub(crate) struct Given {
     /// command started in the background]
     #[arg(long, value_name = "DURATION")]
     pub(crate) idle_exit: Option<String>,
+
+    /// Name of this node when it founds or joins a cluster [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node_name: Option<String>,
+
+    /// Where to listen for other nodes, UDP, once there are any [default: 0.0.0.0:7700]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) cluster_listen: Option<String>,
+
+    /// Where other nodes can reach this one, separated by commas [default: found out]
+    #[arg(long, value_name = "ADDRESSES")]
+    pub(crate) cluster_advertise: Option<String>,
+
+    /// Whether nodes of one LAN find each other by multicast [default: true]
+    #[arg(long, value_name = "BOOL")]
+    pub(crate) cluster_discover: Option<bool>,
+
+    /// A node that is silent for so long is taken to be down [default: 3s]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) cluster_failure_timeout: Option<String>,
+
+    /// Port, or ADDRESS:PORT, for requests in DockerMod's protocol; a port is this host's only
+    /// [default: none]
+    #[arg(long, value_name = "ADDRESS")]
+    #[serde(deserialize_with = "listen::text_or_port")]
+    pub(crate) dockermod_listen: Option<String>,
+
+    /// Token that those requests must show as "Authorization: Bearer TOKEN"; needed where other
+    /// hosts can send them [default: none]
+    #[arg(
+        long,
+        env = "WHARFIE_DOCKERMOD_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN",
+        value_parser = token
+    )]
+    pub(crate) dockermod_token: Option<Token>,
+}
+
+fn token(text: &str) -> Result<Token, std::convert::Infallible> {
+    Ok(Token::new(text))
 }
 
 /// Which log lines are written.
@@ -115,6 +159,12 @@ pub(crate) struct Settings {
     pub(crate) history: usize,
     /// Milliseconds without anything wanted after which the agent ends.
     pub(crate) idle_exit: Option<u64>,
+    /// Where requests in DockerMod's protocol are taken.
+    pub(crate) dockermod_listen: Option<SocketAddr>,
+    /// How the node takes part in a cluster.
+    pub(crate) cluster: ClusterSettings,
+    /// The token that they must show.
+    pub(crate) dockermod_token: Option<Token>,
 }
 
 impl Given {
@@ -155,6 +205,15 @@ impl Given {
             stable_after: self.stable_after.or(other.stable_after),
             history: self.history.or(other.history),
             idle_exit: self.idle_exit.or(other.idle_exit),
+            node_name: self.node_name.or(other.node_name),
+            cluster_listen: self.cluster_listen.or(other.cluster_listen),
+            cluster_advertise: self.cluster_advertise.or(other.cluster_advertise),
+            cluster_discover: self.cluster_discover.or(other.cluster_discover),
+            cluster_failure_timeout: self
+                .cluster_failure_timeout
+                .or(other.cluster_failure_timeout),
+            dockermod_listen: self.dockermod_listen.or(other.dockermod_listen),
+            dockermod_token: self.dockermod_token.or(other.dockermod_token),
         }
     }
 
@@ -172,7 +231,12 @@ impl Given {
             Some(text) => Some(millis("idle-exit", &Some(text.clone()), 0)?),
             None => None,
         };
+        let dockermod_listen = self.dockermod_address()?;
+        let cluster = ClusterSettings::meant(&self)?;
         Ok(Settings {
+            cluster,
+            dockermod_listen,
+            dockermod_token: self.dockermod_token.clone(),
             state_dir: self.state_dir.clone().unwrap_or_else(default_state_dir),
             socket,
             engine: self.engine.clone(),
@@ -193,8 +257,35 @@ impl Given {
     }
 }
 
+impl Given {
+    /// Where DockerMod's protocol is spoken: whoever reaches it may do anything, so it is either
+    /// this host alone, or those who have the token.
+    fn dockermod_address(&self) -> Result<Option<SocketAddr>, Failure> {
+        if let Some(fault) = self.dockermod_token.as_ref().and_then(Token::fault) {
+            return Err(Failure::usage(format!("dockermod-token: {fault}"))
+                .help("`openssl rand -hex 32` makes one"));
+        }
+        let Some(text) = &self.dockermod_listen else {
+            return Ok(None);
+        };
+        let Some(address) = listen::address(text) else {
+            return Err(
+                Failure::usage(format!("dockermod-listen: {text:?} is no address"))
+                    .help("write a port, as in 8080, or address and port, as in 127.0.0.1:8080"),
+            );
+        };
+        if !listen::is_local(address) && self.dockermod_token.is_none() {
+            return Err(Failure::usage(format!(
+                "dockermod-listen: other hosts can reach {address}, and whoever does can do anything on every node"
+            ))
+            .help("set `dockermod-token` as well, or listen at 127.0.0.1 only"));
+        }
+        Ok(Some(address))
+    }
+}
+
 /// A duration as compose files write it, in milliseconds.
-fn duration(text: &str) -> Option<i64> {
+pub(super) fn duration(text: &str) -> Option<i64> {
     let nanoseconds = wharfie_compose::units::parse_duration(text).ok()?;
     (nanoseconds >= 0).then_some(nanoseconds / 1_000_000)
 }
@@ -254,6 +345,7 @@ mod tests {
             let value = match flag.as_str() {
                 "history" => "3".to_owned(),
                 "log-level" => "\"debug\"".to_owned(),
+                "cluster-discover" => "true".to_owned(),
                 "log-format" => "\"json\"".to_owned(),
                 _ => "\"5s\"".to_owned(),
             };
@@ -273,6 +365,31 @@ mod tests {
         };
         let settings = flags.over(file).meant("/s".into()).unwrap();
         assert_eq!((settings.history, settings.resync), (2, 60_000));
+    }
+
+    #[test]
+    fn dockermod_is_for_this_host_or_for_those_with_a_token() {
+        let meant = |text: &str| {
+            let given: Given = toml::from_str(text).unwrap();
+            given.meant("/s".into()).map(|s| s.dockermod_listen)
+        };
+        let at = |text: &str| Some(text.parse::<SocketAddr>().unwrap());
+        assert_eq!(meant("").unwrap(), None);
+        for text in ["8080", "\"8080\"", "\"127.0.0.1:8080\""] {
+            let meant = meant(&format!("dockermod-listen = {text}")).unwrap();
+            assert_eq!(meant, at("127.0.0.1:8080"), "{text}");
+        }
+        let open = "dockermod-listen = \"0.0.0.0:8080\"\n";
+        let refused = format!("{:?}", meant(open).unwrap_err());
+        assert!(refused.contains("set `dockermod-token`"), "{refused}");
+        let with = format!("{open}dockermod-token = \"0123456789abcdef\"");
+        assert_eq!(meant(&with).unwrap(), at("0.0.0.0:8080"));
+        let short = format!("{open}dockermod-token = \"secret\"");
+        let refused = format!("{:?}", meant(&short).unwrap_err());
+        assert!(refused.contains("at least 16 characters"), "{refused}");
+        assert!(!refused.contains("secret"), "{refused}");
+        let bad = meant("dockermod-listen = \"everywhere\"");
+        assert!(format!("{:?}", bad.unwrap_err()).contains("is no address"));
     }
 
     #[test]

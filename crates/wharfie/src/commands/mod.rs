@@ -12,6 +12,7 @@ mod config_digests;
 mod config_select;
 pub(crate) mod cp;
 pub(crate) mod create;
+pub(crate) mod dockermod;
 pub(crate) mod doctor;
 pub(crate) mod down;
 pub(crate) mod events;
@@ -43,6 +44,7 @@ mod shape;
 pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod stop;
+pub(crate) mod template;
 pub(crate) mod top;
 pub(crate) mod undo;
 pub(crate) mod up;
@@ -96,8 +98,10 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Events(c) => c.run(&context).await,
         Command::History(c) => c.run(&context).await,
         Command::Undo(c) => c.run(&context).await,
+        Command::Template(c) => c.run(&context).await,
         Command::Agent(c) => c.run(&context).await,
         Command::Reload(c) => c.run(&context).await,
+        Command::Dockermod(c) => c.run(&context).await,
         Command::Doctor(c) => c.run(&context).await,
         Command::Install(c) => c.run(&context),
         Command::Version(c) => c.run(),

@@ -61,6 +61,20 @@ impl Client {
         self.call(Method::POST, path, None::<&()>).await
     }
 
+    /// Sends something that is to be kept there.
+    pub(crate) async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        self.call(Method::PUT, path, Some(body)).await
+    }
+
+    /// Removes something.
+    pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.call(Method::DELETE, path, None::<&()>).await
+    }
+
     async fn call<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -101,7 +115,7 @@ impl Client {
             while let Some(end) = buffer.iter().position(|b| *b == b'\n') {
                 let line: Vec<u8> = buffer.drain(..=end).collect();
                 match serde_json::from_slice(&line).map_err(|e| failed(odd(&e)))? {
-                    Message::Done { revision } => return Ok(revision),
+                    Message::Done { revision, .. } => return Ok(revision),
                     Message::Failed { failures } => return Err(failures),
                     message => tell(message),
                 }

@@ -327,6 +327,7 @@ impl Control {
             what,
             parallel: self.parallel,
             on: self.on.clone(),
+            replicated: None,
         };
         let execution = Execution::default();
         let mut reporter = None;
@@ -340,6 +341,9 @@ impl Control {
                     wharfie_host::Progress::event(reporter, step, event.into());
                 }
             }
+            Told::Noted { home } => warn(&format!(
+                "{home}: what is wanted of {stack} is written down, and done when it is back"
+            )),
             Told::Done { .. } | Told::Failed { .. } => {}
         });
         let outcome = progress.during(work).await;

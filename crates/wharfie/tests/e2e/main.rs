@@ -8,6 +8,7 @@ mod attributes;
 mod buildkit;
 mod commands;
 mod dependencies;
+mod dockermod;
 mod doctor;
 mod engines;
 mod faults;

@@ -139,7 +139,8 @@ impl Cluster {
                 id: id.clone(),
             });
             let log = log::begin(settings.log_level, settings.log_format);
-            let agent = Agent::begin(start, settings, Arc::clone(&replica), peers, log).unwrap();
+            let agent =
+                Agent::begin(start, settings, Arc::clone(&replica), (None, peers), log).unwrap();
             let fleet = Arc::downgrade(&agent.keeper.fleet);
             net.fleets.lock().unwrap().insert(id, fleet);
             let listener = http::bind(&socket, None).await.unwrap();

@@ -1,0 +1,173 @@
+//! The other nodes, as the cluster connects them.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::broadcast::error::RecvError;
+use tracing::{error, info, warn};
+use wharfie_cluster::mesh::OpenError;
+use wharfie_cluster::transport::Stream;
+use wharfie_cluster::wire::{self, Opened};
+use wharfie_cluster::{Cluster, Event, Key, NodeId, Record, Services, State};
+use wharfie_core::report::Report;
+use wharfie_host::BoxedStream;
+
+use super::fleet::{Fleet, Peers, unreachable};
+use super::keeper::{Keeper, STACK};
+use crate::api::{Node, NodeState};
+use crate::failure::Failure;
+
+/// Streams that peers open to services of this node.
+#[derive(Default)]
+pub(super) struct Streams {
+    fleet: OnceLock<Arc<Fleet>>,
+}
+
+impl Streams {
+    /// What answers them. Before, they are refused.
+    pub(super) fn attach(&self, fleet: &Arc<Fleet>) {
+        // It is attached once.
+        let _ = self.fleet.set(Arc::clone(fleet));
+    }
+}
+
+impl Services for Streams {
+    fn serve(&self, _: NodeId, service: String, mut stream: Stream) -> BoxFuture<'static, ()> {
+        let fleet = self.fleet.get().cloned();
+        Box::pin(async move {
+            let ready = match &fleet {
+                Some(fleet) => fleet.serve(&service).await.map_err(|f| f.text()),
+                None => Err("the agent there is just starting".to_owned()),
+            };
+            let refusal = ready.as_ref().err().cloned();
+            if wire::send(&mut stream, &Opened { refusal }).await.is_ok()
+                && let Ok(serving) = ready
+            {
+                serving(Box::new(stream)).await;
+            }
+        })
+    }
+}
+
+/// The nodes of the cluster.
+pub(super) struct Joined(pub(super) Arc<Cluster>);
+
+impl Peers for Joined {
+    fn nodes(&self) -> Vec<Node> {
+        self.0.nodes().into_iter().map(shown).collect()
+    }
+
+    fn open<'a>(
+        &'a self,
+        id: &'a str,
+        service: &'a str,
+    ) -> BoxFuture<'a, Result<BoxedStream, Failure>> {
+        Box::pin(async move {
+            let node: NodeId = id.parse().map_err(|e| Failure::failed(format!("{e}")))?;
+            let opened = self.0.stream(node, service).await;
+            let stream = opened.map_err(|e| match e {
+                OpenError::Refused(why) => Failure::failed(why),
+                OpenError::Unreachable(_) => {
+                    let nodes = self.0.nodes();
+                    let found = nodes.iter().find(|n| n.id == node);
+                    let name = found.map_or_else(|| node.short(), |n| n.member.name.clone());
+                    unreachable(format!("node {name}: {e}"))
+                }
+            })?;
+            Ok(Box::new(stream) as BoxedStream)
+        })
+    }
+
+    fn replicate(
+        &self,
+        records: Vec<Record>,
+        wanted: usize,
+        patience: Duration,
+    ) -> BoxFuture<'static, usize> {
+        let cluster = Arc::clone(&self.0);
+        Box::pin(async move { cluster.replicate(&records, wanted, patience).await })
+    }
+
+    fn publish(&self, report: &Report) {
+        match serde_json::to_vec(report) {
+            Ok(body) => self.0.publish(body),
+            Err(e) => error!("the report cannot be written: {e}"),
+        }
+    }
+}
+
+fn shown(node: wharfie_cluster::Node) -> Node {
+    let report = node.report.and_then(|b| serde_json::from_slice(&b).ok());
+    let report: Option<Report> = report;
+    Node {
+        id: node.id.to_string(),
+        name: node.member.name,
+        me: node.me,
+        state: match node.state {
+            State::Up => NodeState::Up,
+            State::Suspect => NodeState::Suspect,
+            State::Down => NodeState::Down,
+            State::Removed => NodeState::Removed,
+        },
+        since: i64::try_from(node.since).unwrap_or(i64::MAX),
+        addresses: node
+            .member
+            .addresses
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        labels: node.member.labels,
+        version: report
+            .as_ref()
+            .map_or_else(String::new, |r| r.version.clone()),
+        skew: node.skew,
+        report,
+    }
+}
+
+/// Follows what the others write, for ever.
+pub(super) async fn follow(cluster: Arc<Cluster>, keeper: Arc<Keeper>) {
+    let mut events = cluster.events();
+    loop {
+        match events.recv().await {
+            Ok(Event::Changed(keys)) => renew(&keeper, &keys).await,
+            Ok(Event::Lost(lost)) => {
+                for lost in lost {
+                    let own = lost.stamp.node == cluster.me();
+                    warn!(
+                        "an edit of {} {} (revision {}) {} was overwritten by one of node {} at the same time; `wharfie history {}` has both",
+                        lost.key.kind,
+                        lost.key.name,
+                        lost.revision,
+                        if own { "made here" } else { "made elsewhere" },
+                        lost.winner.node.short(),
+                        lost.key.name,
+                    );
+                }
+            }
+            Ok(Event::Roster | Event::Expelled) => {
+                info!(nodes = cluster.nodes().len(), "the members changed");
+                keeper.wake_all();
+            }
+            Ok(Event::Liveness | Event::Report(_)) => {}
+            // Everything may have changed.
+            Err(RecvError::Lagged(_)) => match keeper.stored().await {
+                Ok(all) => {
+                    let keys = all.into_iter().map(|(name, ..)| Key::new(STACK, name));
+                    renew(&keeper, &keys.collect::<Vec<_>>()).await;
+                }
+                Err(e) => warn!("{}", e.text()),
+            },
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+async fn renew(keeper: &Arc<Keeper>, keys: &[Key]) {
+    for key in keys.iter().filter(|k| k.kind == STACK) {
+        if let Err(e) = keeper.renew(&key.name).await {
+            warn!(stack = key.name, "{}", e.text());
+        }
+    }
+}

@@ -136,16 +136,13 @@ fn put(cluster: &Cluster, name: &str, home: &str) {
     put.unwrap();
 }
 
-fn down(on: Option<&str>) -> Request {
-    let intent = serde_json::from_value(serde_json::json!({
-        "down": {"project": null, "options": {}}
-    }));
+fn stop(on: Option<&str>) -> Request {
     Request {
-        what: What::Intent(Box::new(intent.unwrap_or(wharfie_core::Intent::Stop {
+        what: What::Intent(Box::new(wharfie_core::Intent::Stop {
             services: Vec::new(),
             timeout: None,
             starting: Vec::new(),
-        }))),
+        })),
         parallel: 0,
         on: on.map(str::to_owned),
         replicated: None,
@@ -178,7 +175,7 @@ async fn a_stack_is_answered_for_by_its_home() {
     let client = Client::new(cluster.members[0].socket.clone());
     let mut steps = 0;
     let done = client
-        .act("shop", &down(None), |told| {
+        .act("shop", &stop(None), |told| {
             steps += usize::from(matches!(told, Message::Step { .. }));
         })
         .await;
@@ -190,7 +187,7 @@ async fn a_stack_is_answered_for_by_its_home() {
     );
     assert!(cluster.members[0].engine.asked().is_empty());
     // It has a home already.
-    let refused = client.act("shop", &down(Some("alpha")), |_| {}).await;
+    let refused = client.act("shop", &stop(Some("alpha")), |_| {}).await;
     let refused = refused.unwrap_err();
     assert!(
         refused[0]
@@ -212,17 +209,30 @@ async fn a_stack_whose_home_is_away_is_listed_and_nothing_else() {
         trouble.contains("node beta is away since 2026-11-1"),
         "{trouble}"
     );
-    let faults = client.act("shop", &down(None), |_| {}).await.unwrap_err();
+    // What can wait is noted for it; what needs its containers is refused.
+    let mut noted = None;
+    let heard = |told| {
+        if let Message::Noted { home } = told {
+            noted = Some(home);
+        }
+    };
+    client.act("shop", &stop(None), heard).await.unwrap();
+    let noted = noted.expect("it is said that it is noted");
+    assert!(noted.contains("node beta is away since"), "{noted}");
+    let restart = Request {
+        what: What::Intent(Box::new(wharfie_core::Intent::Restart {
+            services: Vec::new(),
+            timeout: None,
+        })),
+        ..stop(None)
+    };
+    let faults = client.act("shop", &restart, |_| {}).await.unwrap_err();
     let failure = Failure::from(faults[0].clone());
     assert_eq!(failure.code(), 4);
-    assert!(
-        failure
-            .text()
-            .contains("stack shop is out of reach: node beta is away since")
-    );
+    assert!(failure.text().contains("node beta is away since"));
     // Gone for good: the one who is asked takes it over.
     cluster.net.set("beta", NodeState::Removed);
-    client.act("shop", &down(None), |_| {}).await.unwrap();
+    client.act("shop", &stop(None), |_| {}).await.unwrap();
     let keeper = &cluster.members[0].agent.keeper;
     until(|| keeper.slots().iter().any(|s| s.name == "shop")).await;
 }
@@ -252,7 +262,7 @@ async fn what_was_wanted_before_there_were_others_is_kept_here() {
             .iter()
             .all(|s| s.shown().is_none_or(|s| s.name == "old"))
     );
-    keeper.adopt_all().await.unwrap();
+    keeper.follow_me("").await;
     let slots = keeper.slots();
     let old = slots.iter().find(|s| s.name == "old").unwrap();
     assert_eq!(old.shown().unwrap().home, "alpha-id");
@@ -302,7 +312,7 @@ async fn who_goes_away_ends_the_work_on_the_other_node() {
     let client = Client::new(cluster.members[0].socket.clone());
     let (begun, mut has_begun) = tokio::sync::mpsc::unbounded_channel();
     let work = tokio::spawn(async move {
-        let request = down(None);
+        let request = stop(None);
         let heard = |_| {
             let _ = begun.send(());
         };

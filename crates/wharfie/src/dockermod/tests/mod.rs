@@ -14,6 +14,7 @@ use wharfie_cluster::{NodeId, Replica, Store};
 
 use super::act::{Deadlines, Service};
 use super::templates::Templates;
+use crate::agent::fleet::{Alone, Fleet};
 use Health::{Babbles, CutsOff, Hangs, Refuses, Silent, Well};
 use fake::{Fakes, Health};
 
@@ -25,11 +26,10 @@ impl Kept {
         let name = format!("wharfie-dockermod-{}-{name}", std::process::id());
         let dir = std::env::temp_dir().join(name);
         let store = Arc::new(Store::open(&dir).unwrap());
-        let replica = Replica::open(store, NodeId::NONE, 1).unwrap();
-        let report = tokio::sync::watch::Sender::default();
-        let alone = Arc::new(crate::agent::fleet::Alone::new());
-        let fleet = Arc::new(crate::agent::fleet::Fleet::new(alone, report.subscribe()));
-        Self(dir, Templates::new(Arc::new(replica), fleet))
+        let replica = Arc::new(Replica::open(store, NodeId::NONE, 1).unwrap());
+        let report = tokio::sync::watch::Sender::default().subscribe();
+        let fleet = Arc::new(Fleet::new(Arc::new(Alone::new()), report));
+        Self(dir, Templates::new(replica, fleet))
     }
 }
 

@@ -27,6 +27,8 @@ use crate::wire::{ClusterId, JoinRequest, VERSION};
 
 /// Where the store remembers which cluster the node is of.
 const CLUSTER: &str = "cluster";
+/// How long a node that has joined waits for its first link.
+const LINKED: Duration = Duration::from_secs(3);
 /// How often members' own addresses are looked at.
 const ADDRESSES: Duration = Duration::from_secs(20);
 /// How often expired deletions are let go.
@@ -485,6 +487,7 @@ impl Cluster {
             }
         }
         let _ = self.events.send(Event::Roster);
+        mesh.linked_to(token.issuer, LINKED).await;
         Ok(())
     }
 
@@ -529,6 +532,8 @@ impl Cluster {
                     _ if me => State::Up,
                     Some(Liveness::Up) => State::Up,
                     Some(Liveness::Suspect) => State::Suspect,
+                    // There was no time yet to hear of it.
+                    None if mesh.is_new(*id) => State::Suspect,
                     Some(Liveness::Down) | None => State::Down,
                 };
                 Node {
@@ -536,7 +541,7 @@ impl Cluster {
                     member: member.clone(),
                     me,
                     state,
-                    since: known.map_or(self.began, |p| p.since),
+                    since: known.map_or_else(|| mesh.life().epoch, |p| p.since),
                     skew: mesh.peer(*id).and_then(|(_, skew)| skew),
                     report: if me { own.clone() } else { mesh.report(*id) },
                 }

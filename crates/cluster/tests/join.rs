@@ -1,4 +1,5 @@
 //! Nodes on the loopback, over real QUIC: joining, being refused, being removed.
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;

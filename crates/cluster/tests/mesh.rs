@@ -1,4 +1,5 @@
 //! Many nodes in one process, on the in-memory network.
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

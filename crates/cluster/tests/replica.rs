@@ -242,7 +242,7 @@ fn deletions_are_forgotten_by_all_and_nothing_comes_back() {
     // c was away, and has it still. It is stale, and says so; the others are not.
     assert!(c.is_stale(later) && !a.is_stale(later));
     let edit = put(&c, "own", Some(json!("made alone")), later - HOUR);
-    assert_eq!(c.forsake(later).unwrap(), [key("own"), key("shop")]);
+    assert_eq!(c.forsake(&[], later).unwrap(), [key("own"), key("shop")]);
     assert!(!c.is_stale(later));
     reconcile((&a, later), (&c, later));
     assert_eq!(c.summary(later), a.summary(later));
@@ -265,7 +265,7 @@ fn what_was_forsaken_comes_back_from_the_others_as_it_was() {
     reconcile((&a, NOW), (&b, NOW));
     put(&a, "blog", Some(json!(2)), NOW);
     let before = (ids(&b, "shop"), a.history("stack", "blog").unwrap());
-    b.forsake(NOW).unwrap();
+    b.forsake(&[], NOW).unwrap();
     assert!(b.is_empty());
     assert_eq!(ids(&b, "shop"), [format!("1~{}", node(0).short())]);
     // A restart in between.

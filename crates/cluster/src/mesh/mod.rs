@@ -223,6 +223,36 @@ impl Mesh {
         self.me
     }
 
+    /// This life of the node; its epoch is when it began.
+    #[must_use]
+    pub fn life(&self) -> Life {
+        self.life
+    }
+
+    /// Whether there was no time yet to hear of a member: it came, or this node started, just now.
+    #[must_use]
+    pub fn is_new(&self, node: NodeId) -> bool {
+        let joined = self
+            .door
+            .roster()
+            .members
+            .get(&node)
+            .map_or(0, |m| m.joined);
+        let patience = self.setup.timing.failure_timeout.as_millis();
+        let since = now_millis().saturating_sub(joined.max(self.life.epoch));
+        u128::from(since) < patience
+    }
+
+    /// Waits until a node is known to be up, or the time is over.
+    pub async fn linked_to(&self, node: NodeId, patience: Duration) {
+        let mut presence = self.presence.subscribe();
+        let up = presence.wait_for(|all| {
+            let known = all.get(&node);
+            known.is_some_and(|p| p.liveness == Liveness::Up)
+        });
+        let _ = tokio::time::timeout(patience, up).await;
+    }
+
     /// The cluster.
     #[must_use]
     pub fn cluster(&self) -> ClusterId {

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::Layered;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
@@ -10,23 +11,32 @@ use tracing_subscriber::{Layer, Registry, fmt, reload};
 use super::settings::{Format, Level};
 
 /// What the lines are written by: the registry below a filter.
-type Filtered = Layered<reload::Layer<LevelFilter, Registry>, Registry>;
+type Filtered = Layered<reload::Layer<Targets, Registry>, Registry>;
 type Lines = Box<dyn Layer<Filtered> + Send + Sync>;
 
 /// A log that has begun.
 pub(super) struct Log {
-    level: reload::Handle<LevelFilter, Registry>,
+    level: reload::Handle<Targets, Registry>,
     lines: reload::Handle<Lines, Filtered>,
 }
 
-fn filter(level: Level) -> LevelFilter {
-    match level {
+/// Libraries speak only of what is wrong, unless everything is wanted.
+fn filter(level: Level) -> Targets {
+    let own = match level {
         Level::Error => LevelFilter::ERROR,
         Level::Warn => LevelFilter::WARN,
         Level::Info => LevelFilter::INFO,
         Level::Debug => LevelFilter::DEBUG,
         Level::Trace => LevelFilter::TRACE,
-    }
+    };
+    let others = match level {
+        Level::Trace => LevelFilter::DEBUG,
+        Level::Error => LevelFilter::ERROR,
+        _ => LevelFilter::WARN,
+    };
+    Targets::new()
+        .with_default(others)
+        .with_target("wharfie", own)
 }
 
 fn lines(format: Format) -> Lines {

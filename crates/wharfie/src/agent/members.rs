@@ -26,15 +26,13 @@ pub(super) fn routes() -> Router<Served> {
         .route("/v1/nodes/{node}", post(label).delete(remove))
 }
 
-fn cluster(served: &Served) -> Result<&Arc<Cluster>, Response> {
-    served.agent.cluster.as_ref().ok_or_else(|| {
-        let failure = Failure::failed("this agent takes part in no cluster");
-        refused(StatusCode::CONFLICT, failure)
-    })
-}
+/// What cannot be done, and how it is answered.
+type Refused = (StatusCode, Failure);
 
-async fn failed(error: ClusterError) -> Response {
-    refused(StatusCode::CONFLICT, failure(error).await)
+fn cluster(served: &Served) -> Result<&Arc<Cluster>, Refused> {
+    let none = || Failure::failed("this agent takes part in no cluster");
+    let cluster = served.agent.cluster.as_ref();
+    cluster.ok_or_else(|| (StatusCode::CONFLICT, none()))
 }
 
 /// What is wrong, and what to do.
@@ -50,7 +48,7 @@ pub(super) async fn failure(error: ClusterError) -> Failure {
         }
         other => {
             let text = other.to_string();
-            match text.split_once(": ").or_else(|| text.split_once("; ")) {
+            match text.rsplit_once(": ").or_else(|| text.rsplit_once("; ")) {
                 Some((what, help)) if !help.is_empty() => Failure::failed(what).help(help),
                 _ => Failure::failed(text),
             }
@@ -58,55 +56,57 @@ pub(super) async fn failure(error: ClusterError) -> Failure {
     }
 }
 
+async fn conflict(error: ClusterError) -> Refused {
+    (StatusCode::CONFLICT, failure(error).await)
+}
+
+fn answer(outcome: Result<Response, Refused>) -> Response {
+    outcome.unwrap_or_else(|(status, failure)| refused(status, failure))
+}
+
 async fn token(State(served): State<Served>, Json(request): Json<TokenRequest>) -> Response {
-    let cluster = match cluster(&served) {
-        Ok(cluster) => cluster,
-        Err(response) => return response,
-    };
-    if request.ttl == 0 || request.ttl > LONGEST {
-        let failure = Failure::usage("a token is good for a second at least and a week at most");
-        return refused(StatusCode::BAD_REQUEST, failure);
-    }
-    match cluster.token(Duration::from_secs(request.ttl)).await {
-        Ok(token) => Json(TokenReply {
+    let make = async {
+        let cluster = cluster(&served)?;
+        if request.ttl == 0 || request.ttl > LONGEST {
+            let failure =
+                Failure::usage("a token is good for a second at least and a week at most");
+            return Err((StatusCode::BAD_REQUEST, failure));
+        }
+        let token = match cluster.token(Duration::from_secs(request.ttl)).await {
+            Ok(token) => token,
+            Err(e) => return Err(conflict(e).await),
+        };
+        let reply = TokenReply {
             token: token.to_string(),
             expires: token.expires,
             addresses: token.addresses.iter().map(ToString::to_string).collect(),
-        })
-        .into_response(),
-        Err(e) => failed(e).await,
-    }
+        };
+        Ok(Json(reply).into_response())
+    };
+    answer(make.await)
 }
 
 async fn join(State(served): State<Served>, Json(request): Json<JoinRequest>) -> Response {
-    let cluster = match cluster(&served) {
-        Ok(cluster) => cluster,
-        Err(response) => return response,
-    };
-    let token: Token = match request.token.parse() {
-        Ok(token) => token,
-        Err(e) => return refused(StatusCode::BAD_REQUEST, Failure::usage(format!("{e}"))),
-    };
-    let former = served.fleet().me().id;
-    match cluster.join(&token, request.name, request.new_key).await {
-        Ok(()) => {
-            served.keeper().follow_me(&former).await;
-            Json(served.fleet().nodes()).into_response()
+    let join = async {
+        let cluster = cluster(&served)?;
+        let token: Result<Token, _> = request.token.parse();
+        let bad = |e| (StatusCode::BAD_REQUEST, Failure::usage(format!("{e}")));
+        let token = token.map_err(bad)?;
+        let former = served.fleet().me().id;
+        if let Err(e) = cluster.join(&token, request.name, request.new_key).await {
+            return Err(conflict(e).await);
         }
-        Err(e) => failed(e).await,
-    }
+        served.keeper().follow_me(&former).await;
+        Ok(Json(served.fleet().nodes()).into_response())
+    };
+    answer(join.await)
 }
 
-fn node(served: &Served, wanted: &str) -> Result<NodeId, Response> {
+fn node(served: &Served, wanted: &str) -> Result<NodeId, Refused> {
     let found = served.fleet().find(wanted);
-    let node = found.map_err(|f| refused(StatusCode::NOT_FOUND, f))?;
-    let id = node.id.parse();
-    id.map_err(|_| {
-        refused(
-            StatusCode::CONFLICT,
-            Failure::failed("this node is in no cluster"),
-        )
-    })
+    let node = found.map_err(|f| (StatusCode::NOT_FOUND, f))?;
+    let none = |_| Failure::failed("this node is in no cluster");
+    node.id.parse().map_err(|e| (StatusCode::CONFLICT, none(e)))
 }
 
 async fn label(
@@ -114,25 +114,23 @@ async fn label(
     Path(wanted): Path<String>,
     Json(Labels { labels }): Json<Labels>,
 ) -> Response {
-    let done = async {
-        let cluster = cluster(&served)?;
-        let node = node(&served, &wanted)?;
+    let label = async {
+        let (cluster, node) = (cluster(&served)?, node(&served, &wanted)?);
         match cluster.label(node, labels).await {
             Ok(()) => Ok(Json(served.fleet().find(&wanted).ok()).into_response()),
-            Err(e) => Err(failed(e).await),
+            Err(e) => Err(conflict(e).await),
         }
     };
-    done.await.unwrap_or_else(|response| response)
+    answer(label.await)
 }
 
 async fn remove(State(served): State<Served>, Path(wanted): Path<String>) -> Response {
-    let done = async {
-        let cluster = cluster(&served)?;
-        let node = node(&served, &wanted)?;
+    let remove = async {
+        let (cluster, node) = (cluster(&served)?, node(&served, &wanted)?);
         match cluster.remove(node).await {
             Ok(()) => Ok(Json(()).into_response()),
-            Err(e) => Err(failed(e).await),
+            Err(e) => Err(conflict(e).await),
         }
     };
-    done.await.unwrap_or_else(|response| response)
+    answer(remove.await)
 }

@@ -415,6 +415,7 @@ mod tests {
             addresses: Vec::new(),
             labels: BTreeMap::new(),
             version: String::new(),
+            skew: None,
             report: Some(Report {
                 images: images.iter().map(image).collect(),
                 ..Report::default()

@@ -73,7 +73,9 @@ impl Status {
         if troubles.is_empty() {
             return output::text("All is well");
         }
-        Ok(output::lines(troubles.into_iter().map(|t| format!("! {t}")))?)
+        Ok(output::lines(
+            troubles.into_iter().map(|t| format!("! {t}")),
+        )?)
     }
 }
 

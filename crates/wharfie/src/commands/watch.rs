@@ -65,7 +65,15 @@ impl Watch {
                 now: when::now(),
                 ..UpOptions::default()
             };
-            act(context, &loaded, Place::default(), &options, &watching.execution, None).await?;
+            act(
+                context,
+                &loaded,
+                Place::default(),
+                &options,
+                &watching.execution,
+                None,
+            )
+            .await?;
         }
         if context.dry_run() {
             return watching.describe();

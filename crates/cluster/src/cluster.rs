@@ -258,13 +258,15 @@ impl Cluster {
         loop {
             tokio::select! {
                 event = events.recv() => match event {
-                    Ok(Event::Expelled) => {
-                        self.expelled(&mesh).await;
-                        let _ = self.events.send(Event::Expelled);
-                        return;
-                    }
+                    Ok(Event::Expelled) => return self.expelled(&mesh).await,
                     Ok(event) => drop(self.events.send(event)),
-                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Lagged(_)) => {
+                        // The event that it was removed may be among those that were missed.
+                        if mesh.door().roster().removed.contains(&mesh.me()) {
+                            return self.expelled(&mesh).await;
+                        }
+                        let _ = self.events.send(Event::Missed);
+                    }
                     Err(broadcast::error::RecvError::Closed) => return,
                 },
                 () = mesh.stopped() => return,
@@ -344,6 +346,7 @@ impl Cluster {
         }
         *self.running.write().unwrap_or_else(PoisonError::into_inner) = None;
         mesh.stop().await;
+        let _ = self.events.send(Event::Expelled);
     }
 
     /// Makes a token that lets one node in, for so long. The first one founds the cluster.

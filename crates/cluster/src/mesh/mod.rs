@@ -65,6 +65,8 @@ pub enum Event {
     Report(NodeId),
     /// This node was removed from the cluster.
     Expelled,
+    /// There was more than could be told: everything may have changed.
+    Missed,
 }
 
 /// Whether a node is there, since when, and in which life.

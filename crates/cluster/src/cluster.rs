@@ -293,7 +293,7 @@ impl Cluster {
     }
 
     /// Others must know where this node is.
-    async fn tell_addresses(&self, mesh: &Mesh) {
+    async fn tell_addresses(&self, mesh: &Arc<Mesh>) {
         let roster = mesh.door().roster();
         let Some(member) = roster.members.get(&self.me()) else {
             return;
@@ -544,7 +544,7 @@ impl Cluster {
                     member: member.clone(),
                     me,
                     state,
-                    since: known.map_or_else(|| mesh.life().epoch, |p| p.since),
+                    since: known.map_or(self.began, |p| p.since),
                     skew: mesh.peer(*id).and_then(|(_, skew)| skew),
                     report: if me { own.clone() } else { mesh.report(*id) },
                 }

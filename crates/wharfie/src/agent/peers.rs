@@ -50,6 +50,11 @@ impl Services for Streams {
             }
         })
     }
+
+    fn is_own(&self, me: NodeId, record: &Record) -> bool {
+        let home = record.value.as_ref().and_then(|v| v["home"].as_str());
+        record.kind != STACK || home.is_none_or(|h| h.is_empty() || h == me.to_string())
+    }
 }
 
 /// The nodes of the cluster.

@@ -29,6 +29,8 @@ use crate::wire::{ClusterId, JoinRequest, VERSION};
 const CLUSTER: &str = "cluster";
 /// How long a node that has joined waits for its first link.
 const LINKED: Duration = Duration::from_secs(3);
+/// How long is waited for the address to listen at.
+const FREED: Duration = Duration::from_secs(2);
 /// How often members' own addresses are looked at.
 const ADDRESSES: Duration = Duration::from_secs(20);
 /// How often expired deletions are let go.
@@ -204,23 +206,37 @@ impl Cluster {
         self.replica.store().set_local(CLUSTER, Some(&bytes))
     }
 
-    async fn bind(&self, door: &Arc<Door>) -> Result<Arc<QuicTransport>, BindError> {
+    async fn bind(
+        &self,
+        door: &Arc<Door>,
+        identity: &Identity,
+    ) -> Result<Arc<QuicTransport>, BindError> {
         let listen = Listen {
             address: self.config.listen,
             silence: self.config.timing.silence(),
             discover: self.config.discover,
         };
-        let secret = {
-            let identity = self.identity.read();
-            identity.unwrap_or_else(PoisonError::into_inner).secret()
-        };
-        let transport = QuicTransport::bind(secret, &listen, door.gate()).await?;
-        Ok(Arc::new(transport))
+        let deadline = tokio::time::Instant::now() + FREED;
+        loop {
+            let bound = QuicTransport::bind(identity.secret(), &listen, door.gate()).await;
+            match bound {
+                // It may be this node's own, which was given up just now.
+                Err(BindError::InUse(_)) if tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                bound => return Ok(Arc::new(bound?)),
+            }
+        }
+    }
+
+    fn identity(&self) -> Identity {
+        let identity = self.identity.read();
+        identity.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn start(self: &Arc<Self>, id: ClusterId) -> Result<Arc<Mesh>, ClusterError> {
         let door = Arc::new(Door::default());
-        let transport = self.bind(&door).await?;
+        let transport = self.bind(&door, &self.identity()).await?;
         self.run(id, transport, door)
     }
 
@@ -258,13 +274,15 @@ impl Cluster {
         loop {
             tokio::select! {
                 event = events.recv() => match event {
-                    Ok(Event::Expelled) => {
-                        self.expelled(&mesh).await;
-                        let _ = self.events.send(Event::Expelled);
-                        return;
-                    }
+                    Ok(Event::Expelled) => return self.expelled(&mesh).await,
                     Ok(event) => drop(self.events.send(event)),
-                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Lagged(_)) => {
+                        // The event that it was removed may be among those that were missed.
+                        if mesh.door().roster().removed.contains(&mesh.me()) {
+                            return self.expelled(&mesh).await;
+                        }
+                        let _ = self.events.send(Event::Missed);
+                    }
                     Err(broadcast::error::RecvError::Closed) => return,
                 },
                 () = mesh.stopped() => return,
@@ -291,7 +309,7 @@ impl Cluster {
     }
 
     /// Others must know where this node is.
-    async fn tell_addresses(&self, mesh: &Mesh) {
+    async fn tell_addresses(&self, mesh: &Arc<Mesh>) {
         let roster = mesh.door().roster();
         let Some(member) = roster.members.get(&self.me()) else {
             return;
@@ -299,9 +317,9 @@ impl Cluster {
         let mut addresses = self.addresses(mesh.addresses());
         // Where others saw it, as long as it is still there.
         let here = mesh.addresses();
-        let seen = member.addresses.iter().filter(|a| {
-            !addresses.contains(a) && (here.contains(a) || !self.config.advertise.is_empty())
-        });
+        let told = !self.config.advertise.is_empty();
+        let seen = member.addresses.iter();
+        let seen = seen.filter(|a| !told && !addresses.contains(a) && here.contains(a));
         let seen: Vec<SocketAddr> = seen.copied().collect();
         addresses.extend(seen);
         let (mut old, mut new) = (member.addresses.clone(), addresses.clone());
@@ -342,8 +360,8 @@ impl Cluster {
         if let Err(e) = self.remember(&belongs) {
             warn!("{e}");
         }
-        *self.running.write().unwrap_or_else(PoisonError::into_inner) = None;
-        mesh.stop().await;
+        self.end(mesh).await;
+        let _ = self.events.send(Event::Expelled);
     }
 
     /// Makes a token that lets one node in, for so long. The first one founds the cluster.
@@ -380,13 +398,15 @@ impl Cluster {
         let id = ClusterId(rand::rng().random());
         let door = Arc::new(Door::default());
         // The address first: if it is not to be had, nothing is founded.
-        let transport = self.bind(&door).await?;
+        let transport = self.bind(&door, &self.identity()).await?;
         let member = Member {
             name: self.config.name.clone(),
             addresses: self.addresses(transport.addresses()),
             labels: BTreeMap::new(),
             joined: now_millis(),
         };
+        // What an attempt to join left behind: nobody is taken over from there.
+        self.replica.forget(&[MEMBER, REMOVED])?;
         self.write_member(&member)?;
         self.remember(&Belongs {
             id,
@@ -405,8 +425,8 @@ impl Cluster {
         )
     }
 
-    /// Joins a cluster with a token. `brings` are objects of this node that the cluster must not
-    /// have; with `new_key` it joins as a node that was never seen before.
+    /// Joins a cluster with a token; with `new_key` as a node that was never seen before. It is
+    /// brought to its end even if whoever waits for it gives up.
     ///
     /// # Errors
     /// It is not let in; then nothing has changed.
@@ -416,7 +436,36 @@ impl Cluster {
         name: Option<String>,
         new_key: bool,
     ) -> Result<(), ClusterError> {
-        let _one = self.changing.lock().await;
+        let (this, token) = (Arc::clone(self), token.clone());
+        let work = tokio::spawn(async move {
+            let _one = this.changing.lock().await;
+            this.may_join(&token)?;
+            // A cluster that this node founded has no other members: it is given up.
+            let own = this.mesh().map(|mesh| mesh.cluster());
+            if let Some(mesh) = this.mesh() {
+                this.end(&mesh).await;
+            }
+            let joined = this.join_with(&token, name, new_key).await;
+            if let (Err(_), Some(own)) = (&joined, own)
+                && this.mesh().is_none()
+                && this.belongs()?.is_some_and(|b| b.id == own)
+                && let Err(e) = this.start(own).await
+            {
+                warn!("the cluster of this node cannot be taken up again: {e}");
+            }
+            joined
+        });
+        let ended = |e| ClusterError::Refused(format!("joining was given up: {e}"));
+        work.await.unwrap_or_else(|e| Err(ended(e)))
+    }
+
+    /// The node takes part no more.
+    async fn end(&self, mesh: &Mesh) {
+        *self.running.write().unwrap_or_else(PoisonError::into_inner) = None;
+        mesh.stop().await;
+    }
+
+    fn may_join(&self, token: &Token) -> Result<(), ClusterError> {
         let belongs = self.belongs()?;
         let alone = self
             .mesh()
@@ -432,30 +481,33 @@ impl Cluster {
                 "this token was made here: use it on the node that is to join".to_owned(),
             ));
         }
-        if token.expires <= now_millis() / 1000 {
-            let ago = now_millis() / 1000 - token.expires;
+        let now = now_millis() / 1000;
+        if token.expires <= now {
+            let ago = now - token.expires;
             return Err(ClusterError::Refused(format!(
                 "the token expired {ago} s ago by the clock of this node: make a new one with `wharfie token`, and check the clock"
             )));
         }
-        // A cluster that this node founded has no other members: it is given up.
-        if let Some(mesh) = self.mesh() {
-            *self.running.write().unwrap_or_else(PoisonError::into_inner) = None;
-            mesh.stop().await;
-        }
-        let fresh = new_key || belongs.is_some_and(|b| b.expelled);
-        if fresh {
-            Identity::retire(&self.config.dir)?;
-            let identity = Identity::load_or_make(&self.config.dir)?;
-            self.replica.set_me(identity.id())?;
-            *self
-                .identity
-                .write()
-                .unwrap_or_else(PoisonError::into_inner) = identity;
-        }
+        Ok(())
+    }
+
+    async fn join_with(
+        self: &Arc<Self>,
+        token: &Token,
+        name: Option<String>,
+        new_key: bool,
+    ) -> Result<(), ClusterError> {
+        let dir = &self.config.dir;
+        let expelled = self.belongs()?.is_some_and(|b| b.expelled);
+        let fresh = new_key || expelled || Identity::has_next(dir);
+        let identity = if fresh {
+            Identity::next(dir)?
+        } else {
+            self.identity()
+        };
         let door = Arc::new(Door::default());
-        let transport = self.bind(&door).await?;
-        let brings = self.brings();
+        let transport = self.bind(&door, &identity).await?;
+        let (brings, leaves) = self.brings(expelled)?;
         let request = JoinRequest {
             version: VERSION,
             software: self.config.software.clone(),
@@ -464,38 +516,71 @@ impl Cluster {
             port: self.config.listen.port(),
             addresses: self.addresses(transport.addresses()),
             time: now_millis(),
-            brings: brings.clone(),
+            brings: brings.iter().map(|r| (r.key(), r.stamp)).collect(),
         };
         let (id, records) = match join::ask(&*transport, token, &request).await {
             Ok(welcome) => welcome,
             Err(e) => {
                 transport.close().await;
+                // Only if the answer got lost it may have been let in, and must come back as it is.
+                if fresh && !matches!(e, JoinError::Broken(..)) {
+                    Identity::drop_next(dir);
+                }
                 return Err(e.into());
             }
         };
+        // If this ends in the midst of it, the node is in no cluster, and the same token lets it in
+        // once more.
+        self.replica.store().set_local(CLUSTER, None)?;
+        if fresh {
+            Identity::renew(dir)?;
+            self.replica.set_me(identity.id())?;
+            let mut own = self.identity.write();
+            *own.as_deref_mut()
+                .unwrap_or_else(|poisoned| poisoned.get_mut()) = identity;
+        }
+        // What was deleted is forgotten at once: nothing of it concerns the others.
+        for key in leaves {
+            let note = ("left behind", now_millis());
+            let options = crate::Options::default();
+            let id = (key.kind.as_str(), key.name.as_str());
+            self.replica.put(id, None, note, options, None)?;
+        }
         self.replica.forget(&[MEMBER, REMOVED])?;
-        self.replica.merge(records, now_millis())?;
+        join::forget_tokens(&self.replica)?;
+        let merged = self.replica.merge(records, now_millis())?;
+        for (key, refusal) in merged.refused {
+            warn!("{} {} is refused: {refusal}", key.kind, key.name);
+        }
         self.remember(&Belongs {
             id,
             expelled: false,
         })?;
         let mesh = self.run(id, transport, door)?;
         // As if it were written now: what others once deleted under these names does not count.
-        for key in &brings {
-            if let Some(record) = self.replica.get(&key.kind, &key.name)? {
-                mesh.put(key.clone(), record.value, "join").await?;
-            }
+        for record in brings {
+            mesh.put(record.key(), record.value, "join").await?;
         }
         let _ = self.events.send(Event::Roster);
         mesh.linked_to(token.issuer, LINKED).await;
         Ok(())
     }
 
-    /// What this node has of its own.
-    fn brings(&self) -> Vec<Key> {
+    /// What this node has of its own, and what it has of a cluster that it was of.
+    fn brings(&self, expelled: bool) -> Result<(Vec<Record>, Vec<Key>), store::Error> {
+        let (mut own, mut others) = (Vec::new(), Vec::new());
         let all = self.replica.keys().into_iter();
-        all.filter(|k| k.kind != MEMBER && k.kind != REMOVED)
-            .collect()
+        for key in all.filter(|k| k.kind != MEMBER && k.kind != REMOVED) {
+            let Some(record) = self.replica.get(&key.kind, &key.name)? else {
+                continue;
+            };
+            if expelled && !self.services.is_own(self.me(), &record) {
+                others.push(key);
+            } else {
+                own.push(record);
+            }
+        }
+        Ok((own, others))
     }
 
     /// All members, this node first; also those that were removed, if `removed`.
@@ -541,7 +626,7 @@ impl Cluster {
                     member: member.clone(),
                     me,
                     state,
-                    since: known.map_or_else(|| mesh.life().epoch, |p| p.since),
+                    since: known.map_or(self.began, |p| p.since),
                     skew: mesh.peer(*id).and_then(|(_, skew)| skew),
                     report: if me { own.clone() } else { mesh.report(*id) },
                 }

@@ -11,6 +11,8 @@ use crate::id::NodeId;
 
 /// Name of the file in the state directory.
 pub const KEY_FILE: &str = "node.key";
+/// Name of the file with the key that is to take its place.
+const NEXT_FILE: &str = "node.key.next";
 
 /// An Ed25519 key (RFC 8032): whoever has it is the node.
 #[derive(Clone)]
@@ -59,7 +61,31 @@ impl Identity {
     /// # Errors
     /// The file cannot be read or written, or holds something else.
     pub fn load_or_make(dir: &Path) -> Result<Self, IdentityError> {
-        let path = dir.join(KEY_FILE);
+        Self::load(dir, KEY_FILE)
+    }
+
+    /// The key that a node is to have once it is let in with it; it is made if there is none.
+    ///
+    /// # Errors
+    /// The file cannot be read or written, or holds something else.
+    pub fn next(dir: &Path) -> Result<Self, IdentityError> {
+        Self::load(dir, NEXT_FILE)
+    }
+
+    /// Whether there is such a key: it may have been let in, without an answer.
+    #[must_use]
+    pub fn has_next(dir: &Path) -> bool {
+        dir.join(NEXT_FILE).exists()
+    }
+
+    /// It was not let in.
+    pub fn drop_next(dir: &Path) {
+        // If it stays, the next attempt is made with it.
+        let _ = fs::remove_file(dir.join(NEXT_FILE));
+    }
+
+    fn load(dir: &Path, file: &str) -> Result<Self, IdentityError> {
+        let path = dir.join(file);
         let failed = |e: std::io::Error| IdentityError::File {
             path: path.clone(),
             reason: e.to_string(),
@@ -83,19 +109,31 @@ impl Identity {
         }
     }
 
-    /// Puts the key of a directory aside: the node is a new one from now on.
+    /// Puts the key of a directory aside, and the next one in its place: the node is a new one from
+    /// now on.
     ///
     /// # Errors
-    /// The file cannot be moved.
-    pub fn retire(dir: &Path) -> Result<(), IdentityError> {
+    /// The files cannot be moved.
+    pub fn renew(dir: &Path) -> Result<(), IdentityError> {
         let path = dir.join(KEY_FILE);
-        match fs::rename(&path, dir.join("node.key.old")) {
-            Err(e) if e.kind() != ErrorKind::NotFound => Err(IdentityError::File {
-                path,
-                reason: e.to_string(),
-            }),
-            _ => Ok(()),
-        }
+        let old = dir.join("node.key.old");
+        let renew = || {
+            match fs::remove_file(&old) {
+                Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+            match fs::hard_link(&path, &old) {
+                Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+            // At no time is there no key.
+            fs::rename(dir.join(NEXT_FILE), &path)?;
+            File::open(dir)?.sync_all()
+        };
+        renew().map_err(|e: std::io::Error| IdentityError::File {
+            path: path.clone(),
+            reason: e.to_string(),
+        })
     }
 
     /// Who has it.
@@ -155,8 +193,12 @@ mod tests {
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o600
         );
-        Identity::retire(dir.path()).unwrap();
-        assert_ne!(Identity::load_or_make(dir.path()).unwrap().id(), first.id());
+        let next = Identity::next(dir.path()).unwrap();
+        assert_ne!(next.id(), first.id());
+        assert_eq!(Identity::next(dir.path()).unwrap().id(), next.id());
+        Identity::renew(dir.path()).unwrap();
+        assert_eq!(Identity::load_or_make(dir.path()).unwrap().id(), next.id());
+        assert!(!Identity::has_next(dir.path()));
     }
 
     #[test]

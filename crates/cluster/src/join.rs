@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::io::AsyncReadExt;
 use tracing::{info, warn};
 
 use crate::id::NodeId;
@@ -20,6 +21,8 @@ use crate::wire::{self, ClusterId, JoinReply, JoinRequest, WireError};
 pub const CLOCKS: u64 = 60_000;
 /// How long the whole conversation may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The largest request, in bytes: it comes from a stranger.
+const LARGEST_REQUEST: u64 = 2 << 20;
 /// Where tokens are kept in the store, by fingerprint.
 const TOKENS: &str = "token/";
 
@@ -36,13 +39,15 @@ pub struct Issued {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JoinError {
     /// Nobody answers.
-    #[error("node {0} does not answer at {1}: {2}")]
+    #[error(
+        "node {0} does not answer at {1} ({2}): look whether the agent runs there, and whether UDP gets through to it"
+    )]
     Unreachable(String, String, String),
     /// The token is not good, or the node is not welcome.
     #[error("{0}")]
     Refused(String),
     /// Something went wrong in between.
-    #[error("the conversation with node {0} broke off: {1}")]
+    #[error("the conversation with node {0} broke off ({1}): try again with the same token")]
     Broken(String, String),
 }
 
@@ -81,6 +86,18 @@ pub fn any_open(replica: &Replica, now: u64) -> Result<bool, crate::store::Error
         issued.is_some_and(|i| i.expires + 3_600 > now / 1000)
     });
     Ok(open)
+}
+
+/// Forgets all tokens: they were for another cluster.
+///
+/// # Errors
+/// The store cannot be written.
+pub fn forget_tokens(replica: &Replica) -> Result<(), crate::store::Error> {
+    let store = replica.store();
+    for (key, _) in store.locals(TOKENS)? {
+        store.set_local(&format!("{TOKENS}{key}"), None)?;
+    }
+    Ok(())
 }
 
 /// Decides on a request. `issued` is what is remembered of its token, `conflicts` the objects
@@ -182,8 +199,14 @@ pub(crate) async fn answer(mesh: &Arc<Mesh>, link: &dyn Link) {
     let talk = async {
         let ended = |_| std::io::Error::from(std::io::ErrorKind::ConnectionReset);
         let mut stream = link.accept().await.map_err(ended)?;
-        let request: JoinRequest = wire::expect(&mut stream).await?;
-        let reply = decide(mesh, peer, link.address(), request).await;
+        let mut bounded = (&mut stream).take(LARGEST_REQUEST);
+        let request: JoinRequest = wire::expect(&mut bounded).await?;
+        let (of, seen_at) = (Arc::clone(mesh), link.address());
+        // Who is let in is told to the others, even if the newcomer has gone.
+        let decided = tokio::spawn(async move { decide(&of, peer, seen_at, request).await });
+        let reply = decided
+            .await
+            .unwrap_or_else(|_| JoinReply::Refused { reason: ends() });
         if let JoinReply::Refused { reason } = &reply {
             warn!(peer = peer.short(), "not let in: {reason}");
         }
@@ -202,19 +225,27 @@ async fn decide(
     seen_at: Option<SocketAddr>,
     request: JoinRequest,
 ) -> JoinReply {
-    let roster = mesh.door().roster();
     let now = now_millis();
     let me = mesh.me();
+    let of = Arc::clone(mesh);
     let outcome = mesh.with_replica(move |replica| -> Result<_, String> {
         let failed = |e: crate::store::Error| format!("the issuer cannot use its store: {e}");
+        let one = of.admitting.lock();
+        let _one = one.unwrap_or_else(PoisonError::into_inner);
+        let roster = Roster::read(replica).map_err(failed)?;
         let key = format!("{TOKENS}{}", fingerprint(&request.secret));
         let bytes = replica.store().local(&key).map_err(failed)?;
         let issued: Option<Issued> = bytes.and_then(|b| serde_json::from_slice(&b).ok());
+        // A stranger does not make this node look at anything else.
+        admit(&request, peer, issued.as_ref(), &roster, &[], now)?;
         let mut conflicts = Vec::new();
-        for brought in request.brings.iter().take(10_000) {
-            let ours = replica.get(&brought.kind, &brought.name).map_err(failed)?;
-            if ours.is_some_and(|o| o.value.is_some()) {
-                conflicts.push(brought.clone());
+        for (key, stamp) in &request.brings {
+            // It may come back with what it had of this cluster.
+            if replica.newest(key).is_some_and(|ours| ours != *stamp)
+                && let Some(ours) = replica.get(&key.kind, &key.name).map_err(failed)?
+                && ours.value.is_some()
+            {
+                conflicts.push(key.clone());
             }
         }
         admit(&request, peer, issued.as_ref(), &roster, &conflicts, now)?;
@@ -271,10 +302,12 @@ async fn decide(
             }
         }
         Some(Err(reason)) => JoinReply::Refused { reason },
-        None => JoinReply::Refused {
-            reason: "the issuer ends just now: try again".to_owned(),
-        },
+        None => JoinReply::Refused { reason: ends() },
     }
+}
+
+fn ends() -> String {
+    "the issuer ends just now: try again".to_owned()
 }
 
 /// Where a newcomer can be reached: where it was seen first, then where it says.
@@ -332,7 +365,8 @@ pub async fn ask(
     };
     let outcome = match tokio::time::timeout(PATIENCE, talk).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(unreachable("no answer".to_owned())),
+        // It may have let this node in all the same.
+        Err(_) => Err(broken(&"no answer")),
     };
     link.close(Why::Spare);
     outcome

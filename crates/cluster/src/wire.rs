@@ -153,8 +153,8 @@ pub struct JoinRequest {
     pub addresses: Vec<std::net::SocketAddr>,
     /// The time of its clock, in milliseconds since 1970.
     pub time: u64,
-    /// Names of objects that it brings with it, which nobody else may have.
-    pub brings: Vec<Key>,
+    /// Objects that it brings with it, of which nobody else may have another version.
+    pub brings: Vec<(Key, Stamp)>,
 }
 
 /// The answer.

@@ -296,3 +296,78 @@ async fn a_node_that_restarts_is_back_with_what_it_missed() {
     eventually("b has what it missed", has).await;
     eventually("b is up", || a.sees("b") == Some(State::Up)).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_lets_in_one_node_also_if_two_come_at_once() {
+    let a = Node::new("a").await;
+    for round in 0..5 {
+        let (b, c) = (
+            Node::new(&format!("b{round}")).await,
+            Node::new(&format!("c{round}")).await,
+        );
+        let token = a.token().await;
+        let (one, other) = tokio::join!(
+            b.cluster.join(&token, None, false),
+            c.cluster.join(&token, None, false)
+        );
+        assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_refused_is_as_before() {
+    let (a, b, c) = (
+        Node::new("a").await,
+        Node::new("b").await,
+        Node::new("c").await,
+    );
+    let own = b.token().await;
+    let (me, cluster) = (b.cluster.me(), b.cluster.mesh().unwrap().cluster());
+    let forged = Token {
+        secret: [3; 16],
+        ..a.token().await
+    };
+    for new_key in [false, true] {
+        let error = b.cluster.join(&forged, None, new_key).await.unwrap_err();
+        assert!(error.to_string().contains("not known here"), "{error}");
+        assert_eq!(b.cluster.me(), me);
+        assert_eq!(b.cluster.mesh().unwrap().cluster(), cluster);
+    }
+    c.cluster.join(&own, None, false).await.unwrap();
+    eventually("c is up", || b.sees("c") == Some(State::Up)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_a_cluster_that_was_given_up_is_good_no_more() {
+    let (a, b, c) = (
+        Node::new("a").await,
+        Node::new("b").await,
+        Node::new("c").await,
+    );
+    let former = b.token().await;
+    b.cluster.join(&a.token().await, None, false).await.unwrap();
+    b.token().await;
+    let text = c.refused(&former).await;
+    assert!(text.contains("not known here"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_removed_comes_back_with_what_it_has() {
+    let (a, b) = pair().await;
+    a.put("of-a", 1).await;
+    b.put("of-b", 1).await;
+    eventually("each has both", || a.has("of-b") && b.has("of-a")).await;
+    a.cluster.remove(b.cluster.me()).await.unwrap();
+    eventually("b goes on alone", || b.cluster.mesh().is_none()).await;
+    b.cluster.join(&a.token().await, None, false).await.unwrap();
+    eventually("it is back", || a.sees("b") == Some(State::Up)).await;
+    assert!(a.has("of-a") && b.has("of-a"));
+    // What was changed on both sides meanwhile is somebody's to decide.
+    a.cluster.remove(b.cluster.me()).await.unwrap();
+    eventually("b goes on alone", || b.cluster.mesh().is_none()).await;
+    a.put("of-b", 2).await;
+    b.put("of-b", 3).await;
+    let error = b.cluster.join(&a.token().await, None, false).await;
+    let text = error.unwrap_err().to_string();
+    assert!(text.contains("have stack of-b"), "{text}");
+}

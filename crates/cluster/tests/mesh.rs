@@ -113,7 +113,7 @@ async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-async fn put(mesh: &Mesh, name: &str, value: u64) {
+async fn put(mesh: &Arc<Mesh>, name: &str, value: u64) {
     let key = Key::new("stack", name);
     mesh.put(key, Some(value.into()), "test").await.unwrap();
 }
@@ -258,13 +258,106 @@ async fn a_poisoned_record_stops_nobody() {
             None,
         )
         .unwrap();
-    many.nodes[0].push(&[poison]);
+    many.nodes[0].push(std::slice::from_ref(&poison));
     put(&many.nodes[0], "good", 1).await;
     many.all_have("good").await;
     assert_eq!(
         many.nodes[1].replica().get("stack", "poison").unwrap(),
         None
     );
+    // Nor is it durable anywhere, however often it is told.
+    let wait = Duration::from_millis(1_500);
+    assert_eq!(many.nodes[0].replicate(&[poison], 3, wait).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_heard_is_counted_once_it_is() {
+    let many = Many::start(3);
+    many.all_up().await;
+    many.network.partition(&[vec![id(2)]]);
+    eventually("2 is away", || many.nodes[0].peer(id(2)).is_none()).await;
+    let options = Options::default();
+    let now = now_millis();
+    let written = many.nodes[0].replica().put(
+        ("stack", "web"),
+        Some(1.into()),
+        ("test", now),
+        options,
+        None,
+    );
+    let node = Arc::clone(&many.nodes[0]);
+    let record = written.unwrap();
+    let count = tokio::spawn(async move {
+        let patience = Duration::from_secs(30);
+        node.replicate(&[record], 3, patience).await
+    });
+    many.network.heal();
+    assert_eq!(count.await.unwrap(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_survive_that_all_call_each_other_at_once() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    for _ in 0..10 {
+        let many = Many::start(4);
+        let mut asked = Vec::new();
+        for (from, to) in (0..4).flat_map(|a| (0..4).map(move |b| (a, b))) {
+            if from == to {
+                continue;
+            }
+            let node = Arc::clone(&many.nodes[from]);
+            asked.push(tokio::spawn(async move {
+                let mut stream = node.open(id(to), "echo").await?;
+                stream.write_all(b"hello").await.unwrap();
+                let mut heard = [0; 5];
+                stream.read_exact(&mut heard).await.unwrap();
+                Ok::<_, wharfie_cluster::mesh::OpenError>(heard)
+            }));
+        }
+        for one in asked {
+            assert_eq!(one.await.unwrap(), Ok(*b"hello"));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_of_another_cluster_gets_nothing() {
+    let network = Network::default();
+    let ours = start(&network, 0, 2, replica(0, 2));
+    let theirs = {
+        let door = Arc::new(Door::default());
+        let transport = Arc::new(network.plug(id(1), door.gate()));
+        let setup = Setup {
+            cluster: ClusterId([2; 16]),
+            ..setup(2)
+        };
+        Mesh::start(setup, replica(1, 2), transport, Arc::new(Echo), door).unwrap()
+    };
+    put(&ours, "secret", 1).await;
+    for _ in 0..5 {
+        assert!(theirs.open(id(0), "echo").await.is_err());
+    }
+    assert_eq!(theirs.replica().get("stack", "secret").unwrap(), None);
+    assert_eq!(ours.up(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_set_back_makes_no_node_older() {
+    let network = Network::default();
+    let _other = start(&network, 0, 2, replica(0, 2));
+    let of = replica(1, 2);
+    let ahead = now_millis() + 3_600_000;
+    let store = of.store();
+    store
+        .set_local("cluster/epoch", Some(&ahead.to_be_bytes()))
+        .unwrap();
+    let first = start(&network, 1, 2, Arc::clone(&of));
+    let before = first.life().epoch;
+    assert!(before > ahead);
+    first.stop().await;
+    let again = start(&network, 1, 2, of);
+    assert!(again.life().epoch > before);
+    eventually("both are up", || _other.up() == 2 && again.up() == 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

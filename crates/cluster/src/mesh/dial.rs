@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use rand::seq::IndexedRandom;
 use tokio::sync::Semaphore;
 
-use super::{FANOUT, Mesh, links};
+use super::{FANOUT, Mesh};
 use crate::id::NodeId;
-use crate::transport::{Purpose, Why};
+use crate::transport::Why;
 
 /// How often is looked who must be called.
 const TICK: Duration = Duration::from_millis(250);
@@ -109,15 +109,8 @@ fn wanted(mesh: &Mesh) -> Vec<NodeId> {
 }
 
 async fn call(mesh: &Arc<Mesh>, id: NodeId) {
-    let Some(member) = mesh.door.roster().members.get(&id).cloned() else {
-        return;
-    };
-    let call = mesh
-        .transport
-        .connect(id, member.addresses, Purpose::Member);
-    match call.await {
-        Ok(link) => links::adopt(mesh, link),
-        Err(e) => tracing::trace!(peer = id.short(), "no link: {e}"),
+    if let Err(e) = mesh.link(id).await {
+        tracing::trace!(peer = id.short(), "no link: {e}");
     }
 }
 
@@ -125,7 +118,7 @@ fn close_idle(mesh: &Mesh) {
     let links = mesh.links();
     let mut idle: Vec<_> = links
         .values()
-        .filter(|p| p.used.elapsed() > IDLE)
+        .filter(|p| p.used.elapsed() > IDLE && Arc::strong_count(&p.streams) == 1)
         .map(|p| (p.used, Arc::clone(&p.link)))
         .collect();
     let spare = links.len().saturating_sub(2 * FANOUT);

@@ -5,10 +5,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tracing::{debug, info, warn};
 
 use super::detect::Sign;
+use super::held::Held;
 use super::{Event, Mesh, Peered, now_millis, sync};
 use crate::id::NodeId;
 use crate::join;
@@ -25,8 +26,16 @@ pub(super) const SYNC: &str = "sync";
 const OUTBOX: usize = 1_024;
 /// How long a peer may take to say what a new stream is for.
 const OPENING: Duration = Duration::from_secs(10);
+/// Strangers who are listened to at a time.
+const STRANGERS: usize = 16;
+/// Pause before a peer is greeted once more.
+const AGAIN: Duration = Duration::from_secs(1);
 /// How long is tried to reach a node to which there is no link.
 const REACH: Duration = Duration::from_secs(3);
+/// Pause before another link is looked for.
+const SOON: Duration = Duration::from_millis(20);
+/// How often another link is looked for.
+const ATTEMPTS: usize = 5;
 /// Clocks that differ by more are complained of. In milliseconds.
 const SKEW: i64 = 60_000;
 
@@ -43,12 +52,20 @@ pub enum OpenError {
 
 /// Takes the links that peers make.
 pub(super) async fn welcome(mesh: Arc<Mesh>) {
+    let strangers = Arc::new(Semaphore::new(STRANGERS));
     while let Some(link) = mesh.transport.accept().await {
         match link.purpose() {
             Purpose::Member => adopt(&mesh, link),
             Purpose::Join => {
+                let Ok(place) = Arc::clone(&strangers).try_acquire_owned() else {
+                    link.close(Why::Spare);
+                    continue;
+                };
                 let mesh = Arc::clone(&mesh);
-                tokio::spawn(async move { join::answer(&mesh, &*link).await });
+                tokio::spawn(async move {
+                    join::answer(&mesh, &*link).await;
+                    drop(place);
+                });
             }
         }
     }
@@ -58,6 +75,7 @@ pub(super) async fn welcome(mesh: Arc<Mesh>) {
 pub(super) fn adopt(mesh: &Arc<Mesh>, link: Arc<dyn Link>) {
     let peer = link.peer();
     let (outbox, frames) = mpsc::channel(OUTBOX);
+    let greeted = Arc::new(watch::Sender::new(false));
     {
         let dialler = |link: &dyn Link| if link.outgoing() { mesh.me } else { peer };
         let mut links = mesh.links();
@@ -75,40 +93,66 @@ pub(super) fn adopt(mesh: &Arc<Mesh>, link: Arc<dyn Link>) {
             outbox,
             skew: None,
             used: Instant::now(),
+            streams: Arc::default(),
+            greeted: greeted.subscribe(),
         };
         links.insert(peer, peered);
+        // It may have been removed since it was let in: whoever does that looks at the links later.
+        if !mesh.door.roster().members.contains_key(&peer) {
+            links.remove(&peer);
+            link.close(Why::Stranger);
+            return;
+        }
+        for datagram in mesh.unsent().remove(&peer).unwrap_or_default() {
+            link.send(datagram);
+        }
     }
     debug!(peer = peer.short(), "linked");
-    let work = serve(Arc::clone(mesh), link, frames);
+    let of = Carrier {
+        mesh: Arc::clone(mesh),
+        link,
+        greeted,
+    };
+    let work = serve(of, frames);
     tokio::spawn(Arc::clone(mesh).until_over(work));
 }
 
+/// What the work on a link needs.
+#[derive(Clone)]
+struct Carrier {
+    mesh: Arc<Mesh>,
+    link: Arc<dyn Link>,
+    greeted: Arc<watch::Sender<bool>>,
+}
+
 /// Everything that a link carries, until it ends.
-async fn serve(mesh: Arc<Mesh>, link: Arc<dyn Link>, frames: mpsc::Receiver<Arc<Vec<u8>>>) {
+async fn serve(of: Carrier, mut frames: mpsc::Receiver<Arc<Vec<u8>>>) {
+    let (mesh, link) = (Arc::clone(&of.mesh), Arc::clone(&of.link));
     let peer = link.peer();
-    let streams = {
-        let (mesh, link) = (Arc::clone(&mesh), Arc::clone(&link));
-        async move {
-            while let Ok(stream) = link.accept().await {
-                let work = take(Arc::clone(&mesh), Arc::clone(&link), stream);
-                tokio::spawn(Arc::clone(&mesh).until_over(work));
-            }
+    let streams = async {
+        while let Ok(stream) = link.accept().await {
+            tokio::spawn(Arc::clone(&mesh).until_over(take(of.clone(), stream)));
         }
     };
     let datagrams = async {
+        of.known().await;
         while let Ok(datagram) = link.receive().await {
             mesh.sign(Sign::Datagram(datagram));
         }
     };
     let push = async {
-        if let Err(e) = push(&mesh, &*link, frames).await {
-            debug!(peer = peer.short(), "cannot tell what changes: {e}");
+        loop {
+            if let Err(e) = push(&mesh, &*link, &mut frames).await {
+                debug!(peer = peer.short(), "cannot tell what changes: {e}");
+            }
+            // A link that stands but tells nothing would stay so.
+            tokio::time::sleep(AGAIN).await;
         }
-        std::future::pending::<()>().await;
     };
     let ended = tokio::select! {
         ended = link.ended() => ended,
-        () = async { tokio::join!(streams, datagrams, push); } => Ended::Lost,
+        ((), ()) = async { tokio::join!(streams, datagrams) } => Ended::Lost,
+        () = push => Ended::Lost,
     };
     let current = {
         let mut links = mesh.links();
@@ -142,17 +186,35 @@ async fn serve(mesh: Arc<Mesh>, link: Arc<dyn Link>, frames: mpsc::Receiver<Arc<
     mesh.dial.notify_one();
 }
 
+impl Carrier {
+    /// Waits until the peer has said that it is of this cluster.
+    async fn known(&self) {
+        let mut greeted = self.greeted.subscribe();
+        // The sender is held here.
+        let _ = greeted.wait_for(|greeted| *greeted).await;
+    }
+}
+
 /// A stream that the peer opened.
-async fn take(mesh: Arc<Mesh>, link: Arc<dyn Link>, mut stream: Stream) {
-    let peer = link.peer();
+async fn take(of: Carrier, mut stream: Stream) {
+    let peer = of.link.peer();
     let opening = tokio::time::timeout(OPENING, wire::expect::<Opening>(&mut stream)).await;
     let Ok(Ok(Opening { service })) = opening else {
         return;
     };
+    // A key may be a member of two clusters: who does not say which it means gets nothing.
+    if service != PUSH {
+        tokio::select! {
+            () = of.known() => {}
+            _ = of.link.ended() => return,
+        }
+    }
+    let mesh = &of.mesh;
     mesh.use_link(peer);
+    let _held = (service != PUSH).then(|| mesh.hold(&of.link));
     let outcome = match service.as_str() {
-        PUSH => listen(&mesh, &link, stream).await,
-        SYNC => sync::answer(&mesh, peer, stream).await,
+        PUSH => listen(&of, stream).await,
+        SYNC => sync::answer(mesh, peer, stream).await,
         _ => {
             mesh.services.serve(peer, service, stream).await;
             Ok(())
@@ -167,7 +229,7 @@ async fn take(mesh: Arc<Mesh>, link: Arc<dyn Link>, mut stream: Stream) {
 async fn push(
     mesh: &Arc<Mesh>,
     link: &dyn Link,
-    mut frames: mpsc::Receiver<Arc<Vec<u8>>>,
+    frames: &mut mpsc::Receiver<Arc<Vec<u8>>>,
 ) -> Result<(), WireError> {
     let lost = |_| std::io::Error::from(std::io::ErrorKind::ConnectionReset);
     let mut stream = link.open().await.map_err(lost)?;
@@ -212,7 +274,8 @@ async fn push(
 }
 
 /// Hears the peer's greeting, and everything that changes from now on.
-async fn listen(mesh: &Arc<Mesh>, link: &Arc<dyn Link>, stream: Stream) -> Result<(), WireError> {
+async fn listen(of: &Carrier, stream: Stream) -> Result<(), WireError> {
+    let (mesh, link) = (&of.mesh, &of.link);
     let peer = link.peer();
     let (mut read, mut write): (ReadHalf<Stream>, WriteHalf<Stream>) = tokio::io::split(stream);
     let hello: Hello = wire::expect(&mut read).await?;
@@ -222,6 +285,11 @@ async fn listen(mesh: &Arc<Mesh>, link: &Arc<dyn Link>, stream: Stream) -> Resul
             "it is of another cluster ({}): nothing is taken from it", hello.cluster
         );
         link.close(Why::Stranger);
+        return Ok(());
+    }
+    if hello.life.node != peer {
+        warn!(peer = peer.short(), "it says that it is another node");
+        link.close(Why::Protocol);
         return Ok(());
     }
     let ours = i128::from(now_millis());
@@ -241,6 +309,8 @@ async fn listen(mesh: &Arc<Mesh>, link: &Arc<dyn Link>, stream: Stream) -> Resul
     if !hello.stale {
         mesh.forsake_if_stale().await;
     }
+    // Not before: the peer must not be given what is to be put aside.
+    of.greeted.send_replace(true);
     // What was missed is fetched at once, by one side.
     if link.outgoing() {
         let mesh = Arc::clone(mesh);
@@ -274,6 +344,13 @@ impl Mesh {
         }
     }
 
+    /// As long as this is held, the link is not idle.
+    fn hold(&self, link: &Arc<dyn Link>) -> Option<Arc<()>> {
+        let links = self.links();
+        let peered = links.get(&link.peer())?;
+        Arc::ptr_eq(&peered.link, link).then(|| Arc::clone(&peered.streams))
+    }
+
     /// A node that was away for long takes everything from one that was not.
     async fn forsake_if_stale(&self) {
         let forsake = |replica: &Replica| {
@@ -291,15 +368,22 @@ impl Mesh {
         }
     }
 
+    /// The link to a node, if there is one.
+    fn linked(&self, node: NodeId) -> Option<Arc<dyn Link>> {
+        let links = self.links();
+        let link = &links.get(&node)?.link;
+        link.has_ended().is_none().then(|| Arc::clone(link))
+    }
+
     /// The link to a node; one is made if there is none.
     pub(super) async fn link(self: &Arc<Self>, node: NodeId) -> Result<Arc<dyn Link>, OpenError> {
-        let known = |mesh: &Self| {
-            let links = mesh.links();
-            let peered = links.get(&node)?;
-            let link = &peered.link;
-            link.has_ended().is_none().then(|| Arc::clone(link))
-        };
-        if let Some(link) = known(self) {
+        if let Some(link) = self.linked(node) {
+            return Ok(link);
+        }
+        // Of two calls at the same time each side might keep another, and so none.
+        let line = Arc::clone(self.lines().entry(node).or_default());
+        let _one = line.lock().await;
+        if let Some(link) = self.linked(node) {
             return Ok(link);
         }
         let Some(member) = self.door.roster().members.get(&node).cloned() else {
@@ -314,12 +398,45 @@ impl Mesh {
             Ok(Ok(link)) => {
                 adopt(self, Arc::clone(&link));
                 // It may be that the peer called at the same moment.
-                Ok(known(self).unwrap_or(link))
+                Ok(self.linked(node).unwrap_or(link))
             }
             Ok(Err(Unreachable::Refused(why))) => Err(OpenError::Refused(why.to_string())),
             Ok(Err(Unreachable::Silent(why))) => Err(OpenError::Unreachable(why)),
             Err(_) => Err(OpenError::Unreachable("no answer".to_owned())),
         }
+    }
+
+    /// The link to a node that has said that it is of this cluster, and what is to be held by a
+    /// stream on it.
+    pub(super) async fn greeted(
+        self: &Arc<Self>,
+        node: NodeId,
+    ) -> Result<(Arc<dyn Link>, Arc<()>), OpenError> {
+        for _ in 0..ATTEMPTS {
+            let link = self.link(node).await?;
+            let peered = {
+                let links = self.links();
+                let peered = links.get(&node).filter(|p| Arc::ptr_eq(&p.link, &link));
+                peered.map(|p| (p.greeted.clone(), Arc::clone(&p.streams)))
+            };
+            if let Some((mut greeted, streams)) = peered {
+                let ended = tokio::select! {
+                    done = greeted.wait_for(|greeted| *greeted) => done.is_err().then(|| link.has_ended()).flatten(),
+                    ended = link.ended() => Some(ended),
+                };
+                match ended {
+                    None if link.has_ended().is_none() => return Ok((link, streams)),
+                    Some(ended) => spare_or(ended)?,
+                    None => {}
+                }
+            } else if let Some(ended) = link.has_ended() {
+                spare_or(ended)?;
+            }
+            tokio::time::sleep(SOON).await;
+        }
+        Err(OpenError::Unreachable(
+            "connections to it do not last".to_owned(),
+        ))
     }
 
     /// Opens a stream to a service of a node.
@@ -330,23 +447,50 @@ impl Mesh {
         let opening = Opening {
             service: service.to_owned(),
         };
+        let try_once = async || {
+            let (link, held) = self.greeted(node).await?;
+            let ended = |why: String| match link.has_ended() {
+                Some(ended) => spare_or(ended).err(),
+                None => Some(OpenError::Unreachable(why)),
+            };
+            let opened = async {
+                let mut stream = link.open().await.map_err(|_| gone())?;
+                wire::send(&mut stream, &opening).await?;
+                let Opened { refusal } = wire::expect(&mut stream).await?;
+                Ok::<_, WireError>((stream, refusal))
+            };
+            match opened.await {
+                Ok((stream, None)) => Ok(Some(Box::new(Held::new(stream, held)) as Stream)),
+                Ok((_, Some(refusal))) => Err(OpenError::Refused(refusal)),
+                Err(e) => ended(e.to_string()).map_or(Ok(None), Err),
+            }
+        };
         let open = async {
-            let link = self.link(node).await?;
-            let mut stream = link.open().await.map_err(|e| match e {
-                Ended::ByPeer(why) => OpenError::Refused(why.to_string()),
-                _ => OpenError::Unreachable("the connection was lost".to_owned()),
-            })?;
-            let broken = |e: WireError| OpenError::Unreachable(e.to_string());
-            wire::send(&mut stream, &opening).await.map_err(broken)?;
-            let opened: Opened = wire::expect(&mut stream).await.map_err(broken)?;
-            match opened.refusal {
-                None => Ok(stream),
-                Some(refusal) => Err(OpenError::Refused(refusal)),
+            // A link may be closed because there is another: then that one is taken.
+            loop {
+                if let Some(stream) = try_once().await? {
+                    return Ok(stream);
+                }
+                tokio::time::sleep(SOON).await;
             }
         };
         match tokio::time::timeout(REACH, open).await {
             Ok(opened) => opened,
             Err(_) => Err(OpenError::Unreachable("no answer".to_owned())),
         }
+    }
+}
+
+fn gone() -> WireError {
+    std::io::Error::from(std::io::ErrorKind::ConnectionReset).into()
+}
+
+/// Nothing if a link has ended because another is in use.
+fn spare_or(ended: Ended) -> Result<(), OpenError> {
+    match ended {
+        Ended::ByPeer(Why::Spare) | Ended::Here => Ok(()),
+        Ended::ByPeer(why @ Why::Leaving) => Err(OpenError::Unreachable(why.to_string())),
+        Ended::ByPeer(why) => Err(OpenError::Refused(why.to_string())),
+        Ended::Lost => Err(OpenError::Unreachable("the connection was lost".to_owned())),
     }
 }

@@ -3,6 +3,7 @@
 
 mod detect;
 mod dial;
+mod held;
 mod links;
 mod push;
 mod sync;
@@ -31,6 +32,13 @@ pub use links::OpenError;
 pub const FULL_MESH: usize = 200;
 /// How many are told in a larger cluster, by each who hears something new.
 const FANOUT: usize = 6;
+/// Datagrams that wait for a link to a node at most.
+const UNSENT: usize = 8;
+
+/// Where the epoch of the last life is kept, among what concerns this node alone.
+const EPOCH: &str = "cluster/epoch";
+/// How often a node may have refuted that it is down, in one life.
+const REFUTED: u64 = 10_000;
 
 /// The time, in milliseconds since 1970.
 #[must_use]
@@ -44,10 +52,28 @@ fn rng() -> rand::rngs::ThreadRng {
     rand::rng()
 }
 
+/// The epoch of a new life: later than all before it, also if the clock was set back. Others go by
+/// the life that began last, and by what it says of itself.
+fn next_epoch(replica: &Replica, now: u64) -> Result<u64, crate::store::Error> {
+    let last = replica.store().local(EPOCH)?;
+    let last = last.and_then(|b| Some(u64::from_be_bytes(b.try_into().ok()?)));
+    // A node that refutes that it is down adds one each time.
+    let epoch = last.map_or(now, |last| now.max(last.saturating_add(REFUTED)));
+    replica
+        .store()
+        .set_local(EPOCH, Some(&epoch.to_be_bytes()))?;
+    Ok(epoch)
+}
+
 /// What answers the streams that peers open.
 pub trait Services: Send + Sync + 'static {
     /// Serves a stream to its end. The first thing to send is [`wire::Opened`].
     fn serve(&self, peer: NodeId, service: String, stream: Stream) -> BoxFuture<'static, ()>;
+
+    /// Whether an object is of this node alone, rather than of the cluster that it was removed from.
+    fn is_own(&self, _me: NodeId, _record: &Record) -> bool {
+        true
+    }
 }
 
 /// Something that happened in the cluster.
@@ -65,6 +91,8 @@ pub enum Event {
     Report(NodeId),
     /// This node was removed from the cluster.
     Expelled,
+    /// There was more than could be told: everything may have changed.
+    Missed,
 }
 
 /// Whether a node is there, since when, and in which life.
@@ -119,6 +147,10 @@ struct Peered {
     skew: Option<i64>,
     /// When something was last asked of the link.
     used: std::time::Instant,
+    /// Held by each stream between services: a link in use is not idle.
+    streams: Arc<()>,
+    /// Whether the peer has said that it is of this cluster, and may be asked for something.
+    greeted: watch::Receiver<bool>,
 }
 
 /// A node among others.
@@ -139,8 +171,17 @@ pub struct Mesh {
     dial: Notify,
     /// Nodes to which somebody wants a link.
     wishes: Mutex<BTreeSet<NodeId>>,
+    /// Datagrams that wait for a link.
+    unsent: Mutex<BTreeMap<NodeId, Vec<Bytes>>>,
+    /// One at a time calls a node.
+    lines: Mutex<BTreeMap<NodeId, Arc<tokio::sync::Mutex<()>>>>,
+    /// One at a time reads who the members are.
+    following: tokio::sync::Mutex<()>,
+    /// One at a time is let in: a token lets in one node, and a name is of one.
+    pub(crate) admitting: Mutex<()>,
     over: watch::Sender<bool>,
     life: Life,
+    began: std::time::Instant,
     traffic: Traffic,
 }
 
@@ -161,7 +202,7 @@ impl Mesh {
         let me = transport.id();
         let life = Life {
             node: me,
-            epoch: now_millis(),
+            epoch: next_epoch(&replica, now_millis())?,
         };
         let mesh = Arc::new(Self {
             me,
@@ -178,8 +219,13 @@ impl Mesh {
             acks: Mutex::default(),
             dial: Notify::new(),
             wishes: Mutex::default(),
+            unsent: Mutex::default(),
+            lines: Mutex::default(),
+            following: tokio::sync::Mutex::default(),
+            admitting: Mutex::default(),
             over: watch::Sender::new(false),
             life,
+            began: std::time::Instant::now(),
             traffic: Traffic::default(),
         });
         tokio::spawn(mesh.clone().until_over(detect::run(mesh.clone(), signs)));
@@ -238,9 +284,9 @@ impl Mesh {
             .members
             .get(&node)
             .map_or(0, |m| m.joined);
-        let patience = self.setup.timing.failure_timeout.as_millis();
-        let since = now_millis().saturating_sub(joined.max(self.life.epoch));
-        u128::from(since) < patience
+        let patience = self.setup.timing.failure_timeout;
+        let since = Duration::from_millis(now_millis().abs_diff(joined));
+        since.min(self.began.elapsed()) < patience
     }
 
     /// Waits until a node is known to be up, or the time is over.
@@ -317,6 +363,14 @@ impl Mesh {
         self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn unsent(&self) -> MutexGuard<'_, BTreeMap<NodeId, Vec<Bytes>>> {
+        self.unsent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lines(&self) -> MutexGuard<'_, BTreeMap<NodeId, Arc<tokio::sync::Mutex<()>>>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn tell(&self, event: Event) {
         // Nobody may be listening.
         let _ = self.events.send(event);
@@ -331,13 +385,27 @@ impl Mesh {
         tokio::task::spawn_blocking(move || f(&replica)).await.ok()
     }
 
-    /// Takes over what others wrote; the stamps of what is durable here now.
-    async fn absorb(&self, batch: Batch, from: NodeId) -> Vec<Stamp> {
-        let mut durable: BTreeMap<Key, Stamp> =
-            batch.records.iter().map(|r| (r.key(), r.stamp)).collect();
-        let merged = self.with_replica(move |r| r.merge(batch, now_millis()));
-        let merged = match merged.await {
-            Some(Ok(merged)) => merged,
+    /// Takes over what others wrote; the stamps of what is durable here now. Whoever waits for it
+    /// may give up in the midst of it: it is done to its end all the same, since what is written
+    /// must be acted on.
+    async fn absorb(self: &Arc<Self>, batch: Batch, from: NodeId) -> Vec<Stamp> {
+        let mesh = Arc::clone(self);
+        let work = tokio::spawn(async move { mesh.take_over(batch, from).await });
+        work.await.unwrap_or_default()
+    }
+
+    async fn take_over(&self, batch: Batch, from: NodeId) -> Vec<Stamp> {
+        let merged = self.with_replica(move |r| {
+            let told: Vec<(Key, Stamp)> =
+                batch.records.iter().map(|r| (r.key(), r.stamp)).collect();
+            let merged = r.merge(batch, now_millis())?;
+            // What was refused before is not named again, but it is not here.
+            let here = |(key, stamp): (Key, Stamp)| (r.newest(&key)? >= stamp).then_some(stamp);
+            let durable: Vec<Stamp> = told.into_iter().filter_map(here).collect();
+            Ok::<_, crate::store::Error>((merged, durable))
+        });
+        let (merged, durable) = match merged.await {
+            Some(Ok(done)) => done,
             Some(Err(e)) => {
                 error!("what node {} wrote cannot be kept: {e}", from.short());
                 return Vec::new();
@@ -350,7 +418,6 @@ impl Mesh {
                 from = from.short(),
                 "{} {} is refused: {refusal}", key.kind, key.name
             );
-            durable.remove(&key);
         }
         self.follow(&merged.applied).await;
         if !merged.applied.is_empty() {
@@ -361,7 +428,7 @@ impl Mesh {
             self.tell_of_lost(&merged.lost).await;
             self.tell(Event::Lost(merged.lost));
         }
-        durable.into_values().collect()
+        durable
     }
 
     /// An edit of ours that lost must be in the history everywhere: reconciliation is about what
@@ -392,8 +459,12 @@ impl Mesh {
         {
             return;
         }
-        let Some(Ok(roster)) = self.with_replica(Roster::read).await else {
-            return;
+        // Of two that read at the same time the one with the older list must not come last.
+        let _one = self.following.lock().await;
+        let roster = match self.with_replica(Roster::read).await {
+            Some(Ok(roster)) => roster,
+            Some(Err(e)) => return error!("who the members are cannot be read: {e}"),
+            None => return,
         };
         let roster = Arc::new(roster);
         self.door.set_roster(Arc::clone(&roster));
@@ -410,6 +481,9 @@ impl Mesh {
         }
         self.reports()
             .retain(|id, _| roster.members.contains_key(id));
+        self.unsent()
+            .retain(|id, _| roster.members.contains_key(id));
+        self.lines().retain(|id, _| roster.members.contains_key(id));
         self.tell(Event::Roster);
         if roster.removed.contains(&self.me) {
             self.tell(Event::Expelled);
@@ -431,7 +505,13 @@ impl Mesh {
             self.traffic.sent.fetch_add(bytes, Ordering::Relaxed);
             peered.link.send(datagram);
         } else {
-            drop(links);
+            // In the meantime it must not be taken for dead because it was not asked.
+            let mut unsent = self.unsent();
+            let waiting = unsent.entry(to).or_default();
+            if waiting.len() < UNSENT {
+                waiting.push(datagram);
+            }
+            drop((unsent, links));
             self.want(to);
         }
     }
@@ -460,33 +540,39 @@ impl Mesh {
         self.reports().get(&node).map(|r| r.body.clone())
     }
 
-    /// Writes an object, on the disk of this node and to all others.
+    /// Writes an object, on the disk of this node and to all others; to its end, even if whoever
+    /// waits for it gives up.
     ///
     /// # Errors
     /// It cannot be written, or may not be as it is.
     pub async fn put(
-        &self,
+        self: &Arc<Self>,
         key: Key,
         value: Option<serde_json::Value>,
         note: &str,
     ) -> Result<Record, crate::store::Error> {
-        let note = note.to_owned();
-        let written = self.with_replica(move |replica| {
-            replica.put(
-                (&key.kind, &key.name),
-                value,
-                (&note, now_millis()),
-                crate::Options::default(),
-                None,
-            )
+        let (mesh, note) = (Arc::clone(self), note.to_owned());
+        let work = tokio::spawn(async move {
+            let written = mesh.with_replica(move |replica| {
+                replica.put(
+                    (&key.kind, &key.name),
+                    value,
+                    (&note, now_millis()),
+                    crate::Options::default(),
+                    None,
+                )
+            });
+            let record = written.await.unwrap_or_else(|| Err(ended()))?;
+            mesh.follow(&[record.key()]).await;
+            mesh.push(std::slice::from_ref(&record));
+            Ok(record)
         });
-        let record = written
-            .await
-            .unwrap_or_else(|| Err(crate::store::Error::Damaged("the writer ended".to_owned())))?;
-        self.follow(&[record.key()]).await;
-        self.push(std::slice::from_ref(&record));
-        Ok(record)
+        work.await.unwrap_or_else(|_| Err(ended()))
     }
+}
+
+fn ended() -> crate::store::Error {
+    crate::store::Error::Damaged("the writer ended".to_owned())
 }
 
 /// Why a peer cannot be reached.

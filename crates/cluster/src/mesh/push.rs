@@ -1,7 +1,7 @@
 //! Telling others what changes, and hearing on how many disks it is.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand::seq::IteratorRandom;
@@ -14,11 +14,37 @@ use crate::replica::{Key, Record};
 use crate::swim::Liveness;
 use crate::wire::{self, Records, Report};
 
+/// Pause before a version is written once more to those that have not said that they have it.
+const ONCE_MORE: Duration = Duration::from_millis(500);
+
+/// Somebody waits for answers; nobody does when it is dropped.
+struct Waiting<'a> {
+    mesh: &'a Mesh,
+    last: Stamp,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.mesh.acks().remove(&self.last);
+    }
+}
+
 impl Mesh {
     /// Tells peers of what was written here.
     pub fn push(&self, records: &[Record]) {
         let bytes = Records(crate::replica::encode(records));
         self.broadcast(&bytes, None);
+    }
+
+    /// The same, to those that have not answered.
+    fn push_to_others(&self, records: &[Record], heard: &BTreeSet<NodeId>) {
+        let bytes = Records(crate::replica::encode(records));
+        let Ok(frame) = wire::encode(&bytes).map(Arc::new) else {
+            return;
+        };
+        for (_, peered) in self.links().iter().filter(|(id, _)| !heard.contains(id)) {
+            let _ = peered.outbox.try_send(Arc::clone(&frame));
+        }
     }
 
     /// Sends a frame to all peers, in a large cluster to some.
@@ -93,8 +119,7 @@ impl Mesh {
 
     /// A peer has versions on its disk.
     pub(super) fn acknowledge(&self, peer: NodeId, stamps: &[Stamp]) {
-        let acks = self.acks.lock();
-        let acks = acks.unwrap_or_else(std::sync::PoisonError::into_inner);
+        let acks = self.acks();
         for stamp in stamps {
             if let Some(waiting) = acks.get(stamp) {
                 waiting.send_modify(|nodes| {
@@ -111,17 +136,27 @@ impl Mesh {
             return 1;
         };
         let (count, mut counted) = watch::channel(BTreeSet::new());
-        let acks = || {
-            self.acks
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-        };
-        acks().insert(last, count);
+        self.acks().insert(last, count);
+        let _waiting = Waiting { mesh: self, last };
         self.push(records);
-        let enough = counted.wait_for(|nodes| nodes.len() + 1 >= wanted);
+        let enough = async {
+            loop {
+                let enough = counted.wait_for(|nodes| nodes.len() + 1 >= wanted);
+                if tokio::time::timeout(ONCE_MORE, enough).await.is_ok() {
+                    return;
+                }
+                // A link may have come since, or somebody did not keep up and got it otherwise:
+                // only an answer counts.
+                let heard = counted.borrow().clone();
+                self.push_to_others(records, &heard);
+            }
+        };
         let _ = tokio::time::timeout(patience, enough).await;
-        let durable = acks().remove(&last).map_or(0, |c| c.borrow().len());
-        durable + 1
+        counted.borrow().len() + 1
+    }
+
+    fn acks(&self) -> MutexGuard<'_, BTreeMap<Stamp, watch::Sender<BTreeSet<NodeId>>>> {
+        self.acks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many members are up, this one counted.

@@ -54,7 +54,7 @@ fn gone<E>(_: E) -> WireError {
 }
 
 async fn begin(mesh: &Arc<Mesh>, peer: NodeId) -> Result<(), WireError> {
-    let link = mesh.link(peer).await.map_err(gone)?;
+    let (link, _held) = mesh.greeted(peer).await.map_err(gone)?;
     let mut stream = link.open().await.map_err(gone)?;
     let service = links::SYNC.to_owned();
     wire::send(&mut stream, &Opening { service }).await?;

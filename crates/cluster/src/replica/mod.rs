@@ -280,6 +280,12 @@ impl Replica {
         Ok(records.find(|r| r.stamp == stamp))
     }
 
+    /// The stamp of the newest version of an object, a deletion too as long as it is remembered.
+    #[must_use]
+    pub fn newest(&self, key: &Key) -> Option<Stamp> {
+        self.lock().index.get(key).map(|entry| entry.stamp)
+    }
+
     /// What this node has, in short.
     #[must_use]
     pub fn summary(&self, now: u64) -> Summary {

@@ -31,6 +31,10 @@ const FIRST_GUESS: Duration = Duration::from_millis(60);
 const WINDOW: u32 = 8 << 20;
 /// Calls that may be in their handshakes at a time.
 const AT_THE_DOOR: usize = 256;
+/// Calls among them that need not prove first that they come from where they say.
+const UNASKED: usize = 64;
+/// Bytes in flight from a stranger.
+const STRANGERS_WINDOW: u32 = 1 << 20;
 /// Streams that a peer may have open at a time.
 const STREAMS: u32 = 4_096;
 
@@ -165,6 +169,14 @@ async fn welcome(endpoint: Endpoint, incoming: mpsc::Sender<Arc<dyn Link>>) {
             call.refuse();
             continue;
         };
+        // In a crowd only those are listened to who are where they say: a forged address costs its
+        // sender nothing, and would keep others out (RFC 9000, 8.1).
+        if at_the_door.available_permits() < AT_THE_DOOR - UNASKED && !call.remote_addr_validated()
+        {
+            // One that is asked already is asked once.
+            let _ = call.retry();
+            continue;
+        }
         let Ok(accepting) = call.accept() else {
             continue;
         };
@@ -172,6 +184,10 @@ async fn welcome(endpoint: Endpoint, incoming: mpsc::Sender<Arc<dyn Link>>) {
         tokio::spawn(async move {
             if let Ok(Ok(connection)) = tokio::time::timeout(HANDSHAKE, accepting).await {
                 let purpose = purpose(&connection);
+                if purpose == Purpose::Join {
+                    connection.set_max_concurrent_bi_streams(VarInt::from_u32(1));
+                    connection.set_receive_window(VarInt::from_u32(STRANGERS_WINDOW));
+                }
                 let link = QuicLink {
                     connection,
                     purpose,

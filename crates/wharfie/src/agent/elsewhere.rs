@@ -80,6 +80,11 @@ impl Keeper {
 
     /// What is wanted of a stack was written by another node: takes it over.
     pub(super) async fn renew(self: &Arc<Self>, name: &str) -> Result<(), Failure> {
+        let slot = self.slot(name);
+        let _asking = slot.ask();
+        let mut kept = slot.kept.lock().await;
+        // Read now that nobody acts: what was read while somebody did may be older than what they
+        // wrote.
         let of = name.to_owned();
         let record = with_replica(&self.replica, move |s| s.get(STACK, &of)).await?;
         let Some(record) = record else { return Ok(()) };
@@ -91,9 +96,6 @@ impl Keeper {
                 )));
             }
         };
-        let slot = self.slot(name);
-        let _asking = slot.ask();
-        let mut kept = slot.kept.lock().await;
         if kept.revision == record.revision && kept.stack == stack {
             return Ok(());
         }

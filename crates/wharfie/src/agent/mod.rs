@@ -220,12 +220,18 @@ pub(crate) async fn run(start: Start) -> Result<(), Failure> {
         Ok(cluster) => cluster,
         Err(e) => return Err(members::failure(e).await),
     };
+    // From before what is wanted is read: what others write meanwhile must not be missed.
+    let events = cluster.events();
     let peers: Arc<dyn Peers> = Arc::new(Joined(Arc::clone(&cluster)));
     let ways = (Some(Arc::clone(&cluster)), peers);
     let agent = Agent::begin(start, settings.clone(), replica, ways, log)?;
     let keeper = Arc::clone(&agent.keeper);
     open_first(&agent.door, &settings).await?;
-    tokio::spawn(peers::follow(Arc::clone(&cluster), Arc::clone(&keeper)));
+    tokio::spawn(peers::follow(
+        Arc::clone(&cluster),
+        events,
+        Arc::clone(&keeper),
+    ));
     streams.attach(&keeper.fleet);
     info!(
         version = env!("CARGO_PKG_VERSION"),

@@ -1,9 +1,11 @@
 //! The other nodes, as the cluster connects them.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tracing::{error, info, warn};
 use wharfie_cluster::mesh::OpenError;
@@ -47,6 +49,11 @@ impl Services for Streams {
                 serving(Box::new(stream)).await;
             }
         })
+    }
+
+    fn is_own(&self, me: NodeId, record: &Record) -> bool {
+        let home = record.value.as_ref().and_then(|v| v["home"].as_str());
+        record.kind != STACK || home.is_none_or(|h| h.is_empty() || h == me.to_string())
     }
 }
 
@@ -127,11 +134,14 @@ fn shown(node: wharfie_cluster::Node) -> Node {
 }
 
 /// Follows what the others write, for ever.
-pub(super) async fn follow(cluster: Arc<Cluster>, keeper: Arc<Keeper>) {
-    let mut events = cluster.events();
+pub(super) async fn follow(
+    cluster: Arc<Cluster>,
+    mut events: Receiver<Event>,
+    keeper: Arc<Keeper>,
+) {
     loop {
         match events.recv().await {
-            Ok(Event::Changed(keys)) => renew(&keeper, &keys).await,
+            Ok(Event::Changed(keys)) => renew(&keeper, keys),
             Ok(Event::Lost(lost)) => {
                 for lost in lost {
                     let own = lost.stamp.node == cluster.me();
@@ -151,23 +161,34 @@ pub(super) async fn follow(cluster: Arc<Cluster>, keeper: Arc<Keeper>) {
                 keeper.wake_all();
             }
             Ok(Event::Liveness | Event::Report(_)) => {}
-            // Everything may have changed.
-            Err(RecvError::Lagged(_)) => match keeper.stored().await {
-                Ok(all) => {
-                    let keys = all.into_iter().map(|(name, ..)| Key::new(STACK, name));
-                    renew(&keeper, &keys.collect::<Vec<_>>()).await;
-                }
-                Err(e) => warn!("{}", e.text()),
-            },
+            Ok(Event::Missed) | Err(RecvError::Lagged(_)) => renew_all(&keeper).await,
             Err(RecvError::Closed) => return,
         }
     }
 }
 
-async fn renew(keeper: &Arc<Keeper>, keys: &[Key]) {
-    for key in keys.iter().filter(|k| k.kind == STACK) {
-        if let Err(e) = keeper.renew(&key.name).await {
-            warn!(stack = key.name, "{}", e.text());
-        }
+/// Everything may have changed, and what is kept here may be wanted no longer.
+async fn renew_all(keeper: &Arc<Keeper>) {
+    let kept = keeper.slots().into_iter().map(|slot| slot.name.clone());
+    let mut names: BTreeSet<String> = kept.collect();
+    match keeper.stored().await {
+        Ok(all) => names.extend(all.into_iter().map(|(name, ..)| name)),
+        Err(e) => warn!("{}", e.text()),
+    }
+    let keys = names.into_iter().map(|name| Key::new(STACK, name));
+    renew(keeper, keys.collect());
+    keeper.wake_all();
+}
+
+/// Takes over what others wrote of some stacks. Somebody may act on one of them for long: the others
+/// do not wait for that.
+fn renew(keeper: &Arc<Keeper>, keys: Vec<Key>) {
+    for key in keys.into_iter().filter(|k| k.kind == STACK) {
+        let keeper = Arc::clone(keeper);
+        tokio::spawn(async move {
+            if let Err(e) = keeper.renew(&key.name).await {
+                warn!(stack = key.name, "{}", e.text());
+            }
+        });
     }
 }

@@ -36,13 +36,17 @@ pub struct Issued {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JoinError {
     /// Nobody answers.
-    #[error("node {0} does not answer at {1}: {2}")]
+    #[error(
+        "node {0}, which made the token, does not answer at {1} ({2}): see whether its agent runs, and whether firewalls let UDP through to that port; `cluster-advertise` in its settings says where others reach it"
+    )]
     Unreachable(String, String, String),
     /// The token is not good, or the node is not welcome.
     #[error("{0}")]
     Refused(String),
     /// Something went wrong in between.
-    #[error("the conversation with node {0} broke off: {1}")]
+    #[error(
+        "the conversation with node {0} broke off ({1}): try again; `wharfie node ls` there shows whether this node was let in"
+    )]
     Broken(String, String),
 }
 
@@ -121,9 +125,12 @@ fn admit(
         return Ok(());
     }
     if let Some(by) = issued.used_by {
+        let by = roster
+            .members
+            .get(&by)
+            .map_or_else(|| by.short(), |m| m.name.clone());
         return Err(format!(
-            "the token was used by node {}, and lets in one node only: make a new one with `wharfie token`",
-            by.short()
+            "the token was used by node {by}, and lets in one node only: make a new one with `wharfie token`"
         ));
     }
     if issued.expires <= now / 1000 {

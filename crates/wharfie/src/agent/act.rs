@@ -68,6 +68,11 @@ impl Keeper {
         };
         self.check_home(name, &kept)
             .map_err(|failure| one(failure.into()))?;
+        let nodes = self.fleet.count();
+        if request.replicated.is_some_and(|wanted| wanted > nodes) {
+            let failure = Failure::usage(format!("--replicated: there are only {nodes} nodes"));
+            return Err(one(failure.into()));
+        }
         let engine = self.engine().map_err(one)?;
         let intent = self.intent(name, request.what).await.map_err(one)?;
         let project = intent
@@ -82,6 +87,15 @@ impl Keeper {
             .write(name, &mut kept, decision.change, intent.word(), unfinished)
             .await
             .map_err(|failure| one(failure.into()))?;
+        let written = match written {
+            // Nothing was to be written: then it is about what is wanted already.
+            None if request.replicated.is_some() && kept.stack.is_some() => {
+                let of = name.to_owned();
+                let found = with_replica(&self.replica, move |r| r.get(STACK, &of)).await;
+                found.map_err(|failure| one(failure.into()))?
+            }
+            written => written,
+        };
         // The others hear of it while it is done here.
         let durable = written.map(|record| tokio::spawn(self.durable(record, request.replicated)));
         kept.ledger.ask(&decision.anew);

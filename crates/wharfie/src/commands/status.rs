@@ -32,7 +32,9 @@ impl Status {
         let nodes = node::nodes(&agent).await?;
         let stacks: Vec<StackInfo> = agent.get("/v1/stacks").await?;
         let up = nodes.iter().filter(|n| n.state == NodeState::Up).count();
-        let containers = nodes.iter().filter_map(|n| n.report.as_ref());
+        // What is known of those that are away is old.
+        let there = nodes.iter().filter(|n| n.may_answer());
+        let containers = there.filter_map(|n| n.report.as_ref());
         let containers = containers.flat_map(|r| &r.containers);
         let running = containers.filter(|c| c.is_running()).count();
         let mut troubles: Vec<String> = nodes.iter().flat_map(node::troubles).collect();

@@ -20,7 +20,7 @@ pub(crate) struct Status {
     #[arg(long, value_enum, default_value = "table")]
     format: Listing,
 
-    /// Print nothing; the exit code is 1 if something is not well
+    /// Print only what is wrong first, if anything; the exit code is 1 then
     #[arg(short, long)]
     quiet: bool,
 }

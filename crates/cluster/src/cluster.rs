@@ -29,8 +29,6 @@ use crate::wire::{ClusterId, JoinRequest, VERSION};
 const CLUSTER: &str = "cluster";
 /// How long a node that has joined waits for its first link.
 const LINKED: Duration = Duration::from_secs(3);
-/// How long is waited for an address that is taken.
-const FREED: Duration = Duration::from_secs(1);
 /// How often members' own addresses are looked at.
 const ADDRESSES: Duration = Duration::from_secs(20);
 /// How often expired deletions are let go.
@@ -62,15 +60,6 @@ struct Belongs {
     /// It was removed: it takes part no more.
     #[serde(default)]
     expelled: bool,
-}
-
-/// What a node that was let in goes on with.
-struct Admitted {
-    id: ClusterId,
-    records: Vec<Record>,
-    brings: Vec<Key>,
-    transport: Arc<QuicTransport>,
-    door: Arc<Door>,
 }
 
 /// Whether a node is there.
@@ -215,37 +204,23 @@ impl Cluster {
         self.replica.store().set_local(CLUSTER, Some(&bytes))
     }
 
-    fn identity(&self) -> Identity {
-        let identity = self.identity.read();
-        identity.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    async fn bind(
-        &self,
-        identity: &Identity,
-        door: &Arc<Door>,
-    ) -> Result<Arc<QuicTransport>, BindError> {
+    async fn bind(&self, door: &Arc<Door>) -> Result<Arc<QuicTransport>, BindError> {
         let listen = Listen {
             address: self.config.listen,
             silence: self.config.timing.silence(),
             discover: self.config.discover,
         };
-        let mut patience = FREED;
-        loop {
-            match QuicTransport::bind(identity.secret(), &listen, door.gate()).await {
-                // A transport of this node that was closed just now may have it for a moment.
-                Err(BindError::InUse(_)) if !patience.is_zero() => {
-                    patience = patience.saturating_sub(FREED / 20);
-                    tokio::time::sleep(FREED / 20).await;
-                }
-                bound => return Ok(Arc::new(bound?)),
-            }
-        }
+        let secret = {
+            let identity = self.identity.read();
+            identity.unwrap_or_else(PoisonError::into_inner).secret()
+        };
+        let transport = QuicTransport::bind(secret, &listen, door.gate()).await?;
+        Ok(Arc::new(transport))
     }
 
     async fn start(self: &Arc<Self>, id: ClusterId) -> Result<Arc<Mesh>, ClusterError> {
         let door = Arc::new(Door::default());
-        let transport = self.bind(&self.identity(), &door).await?;
+        let transport = self.bind(&door).await?;
         self.run(id, transport, door)
     }
 
@@ -405,7 +380,7 @@ impl Cluster {
         let id = ClusterId(rand::rng().random());
         let door = Arc::new(Door::default());
         // The address first: if it is not to be had, nothing is founded.
-        let transport = self.bind(&self.identity(), &door).await?;
+        let transport = self.bind(&door).await?;
         let member = Member {
             name: self.config.name.clone(),
             addresses: self.addresses(transport.addresses()),
@@ -447,13 +422,6 @@ impl Cluster {
             .mesh()
             .is_none_or(|m| m.door().roster().members.len() <= 1);
         if belongs.as_ref().is_some_and(|b| !b.expelled) && !alone {
-            let roster = self.mesh().map(|m| m.door().roster());
-            if let Some(issuer) = roster.and_then(|r| r.members.get(&token.issuer).cloned()) {
-                return Err(ClusterError::Refused(format!(
-                    "this node and {}, which made the token, are in one cluster already: `wharfie node ls` shows it",
-                    issuer.name
-                )));
-            }
             return Err(ClusterError::Refused(
                 "this node is in a cluster already, and two clusters do not merge: remove it there first (`wharfie node rm`), or join the other's nodes one by one"
                     .to_owned(),
@@ -470,44 +438,41 @@ impl Cluster {
                 "the token expired {ago} s ago by the clock of this node: make a new one with `wharfie token`, and check the clock"
             )));
         }
-        // A cluster that this node founded has no other members: it is given up, if another is joined.
-        let founded = self.mesh().map(|m| m.cluster());
+        // A cluster that this node founded has no other members: it is given up.
         if let Some(mesh) = self.mesh() {
             *self.running.write().unwrap_or_else(PoisonError::into_inner) = None;
             mesh.stop().await;
         }
         let fresh = new_key || belongs.is_some_and(|b| b.expelled);
-        let identity = if fresh {
-            Identity::new()
-        } else {
-            self.identity()
-        };
-        let admitted = match self.ask(token, name, &identity).await {
-            Ok(admitted) => admitted,
-            Err(e) => {
-                if let Some(id) = founded
-                    && let Err(e) = self.start(id).await
-                {
-                    warn!("the cluster that was founded here cannot go on: {e}");
-                }
-                return Err(e);
-            }
-        };
         if fresh {
-            identity.replace(&self.config.dir)?;
+            Identity::retire(&self.config.dir)?;
+            let identity = Identity::load_or_make(&self.config.dir)?;
             self.replica.set_me(identity.id())?;
             *self
                 .identity
                 .write()
                 .unwrap_or_else(PoisonError::into_inner) = identity;
         }
-        let Admitted {
-            id,
-            records,
-            brings,
-            transport,
-            door,
-        } = admitted;
+        let door = Arc::new(Door::default());
+        let transport = self.bind(&door).await?;
+        let brings = self.brings();
+        let request = JoinRequest {
+            version: VERSION,
+            software: self.config.software.clone(),
+            secret: token.secret,
+            name: name.unwrap_or_else(|| self.config.name.clone()),
+            port: self.config.listen.port(),
+            addresses: self.addresses(transport.addresses()),
+            time: now_millis(),
+            brings: brings.clone(),
+        };
+        let (id, records) = match join::ask(&*transport, token, &request).await {
+            Ok(welcome) => welcome,
+            Err(e) => {
+                transport.close().await;
+                return Err(e.into());
+            }
+        };
         self.replica.forget(&[MEMBER, REMOVED])?;
         self.replica.merge(records, now_millis())?;
         self.remember(&Belongs {
@@ -524,41 +489,6 @@ impl Cluster {
         let _ = self.events.send(Event::Roster);
         mesh.linked_to(token.issuer, LINKED).await;
         Ok(())
-    }
-
-    /// Asks the token's issuer to let a node of this key in. Nothing changes here.
-    async fn ask(
-        &self,
-        token: &Token,
-        name: Option<String>,
-        identity: &Identity,
-    ) -> Result<Admitted, ClusterError> {
-        let door = Arc::new(Door::default());
-        let transport = self.bind(identity, &door).await?;
-        let brings = self.brings();
-        let request = JoinRequest {
-            version: VERSION,
-            software: self.config.software.clone(),
-            secret: token.secret,
-            name: name.unwrap_or_else(|| self.config.name.clone()),
-            port: self.config.listen.port(),
-            addresses: self.addresses(transport.addresses()),
-            time: now_millis(),
-            brings: brings.clone(),
-        };
-        match join::ask(&*transport, token, &request).await {
-            Ok((id, records)) => Ok(Admitted {
-                id,
-                records,
-                brings,
-                transport,
-                door,
-            }),
-            Err(e) => {
-                transport.close().await;
-                Err(e.into())
-            }
-        }
     }
 
     /// What this node has of its own.

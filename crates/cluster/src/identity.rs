@@ -110,19 +110,6 @@ impl Identity {
         self.key.to_bytes()
     }
 
-    /// Takes the place of the key of a directory, which is put aside.
-    ///
-    /// # Errors
-    /// A file cannot be moved or written.
-    pub fn replace(&self, dir: &Path) -> Result<(), IdentityError> {
-        Self::retire(dir)?;
-        let path = dir.join(KEY_FILE);
-        self.write(dir, &path).map_err(|e| IdentityError::File {
-            path,
-            reason: e.to_string(),
-        })
-    }
-
     /// Either the whole key is there afterwards, or none.
     fn write(&self, dir: &Path, path: &Path) -> std::io::Result<()> {
         let draft = dir.join("node.key.new");

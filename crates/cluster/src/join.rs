@@ -36,17 +36,13 @@ pub struct Issued {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JoinError {
     /// Nobody answers.
-    #[error(
-        "node {0}, which made the token, does not answer at {1} ({2}): see whether its agent runs, and whether firewalls let UDP through to that port; `cluster-advertise` in its settings says where others reach it"
-    )]
+    #[error("node {0} does not answer at {1}: {2}")]
     Unreachable(String, String, String),
     /// The token is not good, or the node is not welcome.
     #[error("{0}")]
     Refused(String),
     /// Something went wrong in between.
-    #[error(
-        "the conversation with node {0} broke off ({1}): try again; `wharfie node ls` there shows whether this node was let in"
-    )]
+    #[error("the conversation with node {0} broke off: {1}")]
     Broken(String, String),
 }
 
@@ -125,10 +121,8 @@ fn admit(
         return Ok(());
     }
     if let Some(by) = issued.used_by {
-        let by = roster
-            .members
-            .get(&by)
-            .map_or_else(|| by.short(), |m| m.name.clone());
+        let member = roster.members.get(&by);
+        let by = member.map_or_else(|| by.short(), |m| m.name.clone());
         return Err(format!(
             "the token was used by node {by}, and lets in one node only: make a new one with `wharfie token`"
         ));

@@ -223,24 +223,9 @@ async fn two_clusters_do_not_merge() {
     let own = a.token().await;
     let error = a.cluster.join(&own, None, false).await.unwrap_err();
     assert!(
-        error.to_string().contains("are in one cluster already"),
+        error.to_string().contains("is in a cluster already"),
         "{error}"
     );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_is_not_let_in_keeps_the_cluster_it_founded() {
-    let (a, c) = (Node::new("a").await, Node::new("c").await);
-    let good = c.token().await;
-    let error = c
-        .cluster
-        .join(&a.token().await, Some("a".to_owned()), false)
-        .await
-        .unwrap_err();
-    assert!(error.to_string().contains("is taken by node"), "{error}");
-    let b = Node::new("b").await;
-    b.cluster.join(&good, None, false).await.unwrap();
-    eventually("c has a second node", || c.sees("b") == Some(State::Up)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -278,14 +263,6 @@ async fn who_was_removed_stays_out_until_it_gets_a_new_key() {
     a.cluster.remove(b_id).await.unwrap();
     eventually("b goes on alone", || b.cluster.mesh().is_none()).await;
     assert_eq!(a.sees("b"), None);
-    // A join that fails changes nothing, not even the key.
-    let taken = b
-        .cluster
-        .join(&a.token().await, Some("a".to_owned()), false)
-        .await
-        .unwrap_err();
-    assert!(taken.to_string().contains("is taken by node"), "{taken}");
-    assert_eq!(b.cluster.me(), b_id);
     a.put("of-a", 1).await;
     assert!(!b.has("of-a"));
     // It comes back with the same key, as if it had not heard.

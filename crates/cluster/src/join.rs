@@ -138,9 +138,10 @@ fn admit(
         return Ok(());
     }
     if let Some(by) = issued.used_by {
+        let member = roster.members.get(&by);
+        let by = member.map_or_else(|| by.short(), |m| m.name.clone());
         return Err(format!(
-            "the token was used by node {}, and lets in one node only: make a new one with `wharfie token`",
-            by.short()
+            "the token was used by node {by}, and lets in one node only: make a new one with `wharfie token`"
         ));
     }
     if issued.expires <= now / 1000 {

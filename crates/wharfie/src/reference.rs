@@ -199,7 +199,7 @@ fn settings() -> String {
          The agent reads `/etc/wharfie/wharfie.toml` (another file with `--config` or\n\
          `WHARFIE_CONFIG`). Every key is also a flag of `wharfie agent`, which counts more. What is\n\
          not known is refused with its line. After a change `wharfie reload`, or SIGHUP, applies it\n\
-         without a restart; only `state-dir` cannot change while the agent runs. The socket's place\n\
+         without a restart; only `state-dir`, `node-name` and `cluster-…` need one. The socket's place\n\
          is `--socket` or `WHARFIE_SOCKET`, for the agent and for every other command.\n\n\
          ```toml\n\
          # /etc/wharfie/wharfie.toml\n\

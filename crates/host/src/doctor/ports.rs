@@ -13,19 +13,49 @@ struct Port {
     purpose: &'static str,
     /// Whether nothing works without it.
     needed: bool,
+    /// What to set for another port.
     setting: &'static str,
 }
 
-const PORTS: [Port; 9] = [
-    port(7700, "udp", "the other hosts", true, "cluster"),
-    port(7700, "tcp", "the other hosts", true, "cluster"),
-    port(7701, "tcp", "the API and the dashboard", true, "API"),
-    port(53, "udp", "DNS", false, "DNS"),
-    port(53, "tcp", "DNS", false, "DNS"),
-    port(80, "tcp", "HTTP from outside", false, "ingress"),
-    port(443, "tcp", "HTTPS from outside", false, "ingress"),
-    port(4789, "udp", "networks over hosts", false, "VXLAN"),
-    port(51820, "udp", "encryption between hosts", false, "WireGuard"),
+const PORTS: [Port; 8] = [
+    port(7700, "udp", "the other hosts", true, "`cluster-listen`"),
+    port(
+        7701,
+        "tcp",
+        "the API and the dashboard",
+        true,
+        "another API port",
+    ),
+    port(53, "udp", "DNS", false, "another DNS port"),
+    port(53, "tcp", "DNS", false, "another DNS port"),
+    port(
+        80,
+        "tcp",
+        "HTTP from outside",
+        false,
+        "another ingress port",
+    ),
+    port(
+        443,
+        "tcp",
+        "HTTPS from outside",
+        false,
+        "another ingress port",
+    ),
+    port(
+        4789,
+        "udp",
+        "networks over hosts",
+        false,
+        "another VXLAN port",
+    ),
+    port(
+        51820,
+        "udp",
+        "encryption between hosts",
+        false,
+        "another WireGuard port",
+    ),
 ];
 
 const fn port(
@@ -107,9 +137,9 @@ fn one(port: Port, owner: &Owner) -> Finding {
             "put `DNSStubListener=no` into /etc/systemd/resolved.conf and `systemctl restart systemd-resolved`".to_owned()
         }
         Owner::Container(name) => {
-            format!("publish another port for {name}, or set another {} port in /etc/wharfie/wharfie.toml", port.setting)
+            format!("publish another port for {name}, or set {} in /etc/wharfie/wharfie.toml", port.setting)
         }
-        _ => format!("stop it, or set another {} port in /etc/wharfie/wharfie.toml", port.setting),
+        _ => format!("stop it, or set {} in /etc/wharfie/wharfie.toml", port.setting),
     };
     let finding = if port.needed {
         Finding::broken(check, seen)
@@ -153,6 +183,8 @@ mod tests {
         assert!(nginx.seen.contains("nginx (process 7)"), "{}", nginx.seen);
         let taken = with(7700, process("nginx"));
         assert_eq!(taken.verdict, Verdict::Broken);
+        let mend = taken.mend.unwrap();
+        assert!(mend.contains("set `cluster-listen` in"), "{mend}");
         let resolved = with(53, process("systemd-resolve"));
         assert!(resolved.mend.unwrap().contains("DNSStubListener"));
         let container = with(443, Owner::Container("shop-web-1".to_owned()));

@@ -68,6 +68,8 @@ impl Keeper {
         };
         self.check_home(name, &kept)
             .map_err(|failure| one(failure.into()))?;
+        self.check_replicated(request.replicated)
+            .map_err(|failure| one(failure.into()))?;
         let engine = self.engine().map_err(one)?;
         let intent = self.intent(name, request.what).await.map_err(one)?;
         let project = intent
@@ -82,6 +84,14 @@ impl Keeper {
             .write(name, &mut kept, decision.change, intent.word(), unfinished)
             .await
             .map_err(|failure| one(failure.into()))?;
+        let written = match written {
+            // Nothing was to be written: then it is about what is wanted already.
+            None if request.replicated.is_some() && kept.stack.is_some() => self
+                .current(name)
+                .await
+                .map_err(|failure| one(failure.into()))?,
+            written => written,
+        };
         // The others hear of it while it is done here.
         let durable = written.map(|record| tokio::spawn(self.durable(record, request.replicated)));
         kept.ledger.ask(&decision.anew);
@@ -130,6 +140,23 @@ impl Keeper {
             None => None,
         };
         Ok((kept.stack.as_ref().map(|_| kept.revision), durable))
+    }
+
+    /// Fails if a change cannot become durable on as many nodes as are asked for.
+    pub(super) fn check_replicated(&self, wanted: Option<usize>) -> Result<(), Failure> {
+        let nodes = self.fleet.count();
+        match wanted {
+            Some(wanted) if wanted > nodes => Err(Failure::usage(format!(
+                "--replicated: {wanted} nodes are asked for, and the cluster has {nodes}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is wanted of a stack, as it was written.
+    pub(super) async fn current(&self, name: &str) -> Result<Option<Record>, Failure> {
+        let of = name.to_owned();
+        with_replica(&self.replica, move |r| r.get(STACK, &of)).await
     }
 
     /// Tells the other nodes of a change; on how many disks it is. Nothing if there are no others.

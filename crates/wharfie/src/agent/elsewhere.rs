@@ -26,6 +26,7 @@ impl Keeper {
         let slot = self.slot(name);
         let _asking = slot.ask();
         let mut kept = slot.kept.lock().await;
+        self.check_replicated(request.replicated)?;
         let intent = self.intent(name, request.what).await?;
         let before = kept.stack.as_ref();
         let project = intent
@@ -56,10 +57,18 @@ impl Keeper {
                 ..*stack
             }),
             Change::Delete => None,
-            Change::Keep => return Ok((Some(kept.revision), None)),
+            Change::Keep => kept.stack.clone(),
         };
         if kept.stack == stack {
-            return Ok((Some(kept.revision), None));
+            let written = match request.replicated {
+                Some(_) => self.current(name).await?,
+                None => None,
+            };
+            let durable = match written {
+                Some(record) => self.durable(record, request.replicated).await,
+                None => None,
+            };
+            return Ok((Some(kept.revision), durable));
         }
         let record = self
             .put_stack(name, stack.as_ref(), intent.word(), None)

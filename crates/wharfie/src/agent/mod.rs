@@ -169,9 +169,10 @@ impl Agent {
             "dockermod-token",
             new.dockermod_token != old.dockermod_token,
         );
-        if new.cluster != old.cluster {
-            warn!("settings of the cluster take effect when the agent is started anew");
-        }
+        note(
+            "node-name and cluster-… (when the agent is started anew)",
+            new.cluster != old.cluster,
+        );
         note("socket-group", new.socket_group != old.socket_group);
         if new.socket_group != old.socket_group {
             http::set_group(&new.socket, new.socket_group.as_deref())?;

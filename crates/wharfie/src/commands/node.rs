@@ -164,6 +164,11 @@ impl Ls {
         for node in &nodes {
             let report = node.report.clone().unwrap_or_default();
             let running = report.containers.iter().filter(|c| c.is_running()).count();
+            // What is known of one that is away is old.
+            let running = match node.may_answer() {
+                true => running.to_string(),
+                false => "-".to_owned(),
+            };
             let labels: Vec<String> = node
                 .labels
                 .iter()
@@ -179,7 +184,7 @@ impl Ls {
                 node.id.chars().take(10).collect(),
                 state,
                 format::ago(node.since / 1000, when::now()),
-                running.to_string(),
+                running,
                 report.cpus.to_string(),
                 bytes::binary(report.memory),
                 report.engine,

@@ -20,7 +20,7 @@ pub(crate) struct Status {
     #[arg(long, value_enum, default_value = "table")]
     format: Listing,
 
-    /// Print nothing; the exit code is 1 if something is not well
+    /// Print only what is wrong first, if anything; the exit code is 1 then
     #[arg(short, long)]
     quiet: bool,
 }
@@ -32,7 +32,9 @@ impl Status {
         let nodes = node::nodes(&agent).await?;
         let stacks: Vec<StackInfo> = agent.get("/v1/stacks").await?;
         let up = nodes.iter().filter(|n| n.state == NodeState::Up).count();
-        let containers = nodes.iter().filter_map(|n| n.report.as_ref());
+        // What is known of those that are away is old.
+        let there = nodes.iter().filter(|n| n.may_answer());
+        let containers = there.filter_map(|n| n.report.as_ref());
         let containers = containers.flat_map(|r| &r.containers);
         let running = containers.filter(|c| c.is_running()).count();
         let mut troubles: Vec<String> = nodes.iter().flat_map(node::troubles).collect();

@@ -15,12 +15,16 @@ use crate::output::{self, Listing};
 /// A token is good once, and for a limited time. Who has it can join: pass it on as a secret.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  wharfie token                  then, on the new node: wharfie join TOKEN\n  wharfie token --ttl 10m"
+    after_help = "Examples:\n  wharfie token                  then, on the new node: wharfie join TOKEN\n  wharfie token --count 2        for two new nodes\n  wharfie token --ttl 10m"
 )]
 pub(crate) struct Token {
     /// For how long it is good
     #[arg(long, default_value = "1h", value_name = "DURATION")]
     ttl: String,
+
+    /// How many tokens to make, one for each new node
+    #[arg(short = 'n', long, default_value_t = 1, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    count: u16,
 
     /// Output format
     #[arg(long, value_enum, default_value = "table")]
@@ -41,26 +45,31 @@ impl Token {
         }
         let control = Control::acting(context).await?;
         let request = TokenRequest { ttl };
-        let reply: TokenReply = control.agent().tell("/v1/cluster/token", &request).await?;
+        let mut tokens: Vec<TokenReply> = Vec::new();
+        for _ in 0..self.count {
+            tokens.push(control.agent().tell("/v1/cluster/token", &request).await?);
+        }
         if matches!(self.format, Listing::Json) {
-            return output::text(
-                &json!({
+            return Ok(output::lines(tokens.iter().map(|reply| {
+                json!({
                     "Token": reply.token,
                     "Expires": reply.expires,
                     "Addresses": reply.addresses,
                 })
-                .to_string(),
-            );
+                .to_string()
+            }))?);
         }
+        let each = if self.count == 1 { "" } else { "Each " };
         output::say(&format!(
-            "Good once, for {}. On the new node:  wharfie join TOKEN",
+            "{each}{} once, for {}. On the new node:  wharfie join TOKEN",
+            if each.is_empty() { "Good" } else { "good" },
             self.ttl
         ));
-        if reply.addresses.is_empty() {
+        if tokens.iter().any(|reply| reply.addresses.is_empty()) {
             output::warn(
                 "no address of this node is known: the new node must find it by multicast, or set `cluster-advertise` in the settings here",
             );
         }
-        output::text(&reply.token)
+        Ok(output::lines(tokens.iter().map(|reply| &reply.token))?)
     }
 }

@@ -6,6 +6,8 @@ mod applications;
 mod attached;
 mod attributes;
 mod buildkit;
+mod cluster;
+mod cluster_commands;
 mod commands;
 mod dependencies;
 mod dockermod;

@@ -97,6 +97,11 @@ impl Node {
         self.stack.host.name()
     }
 
+    /// Name of the stack in its folder.
+    pub(crate) fn stack_name(&self) -> &str {
+        &self.stack.name
+    }
+
     /// Starts the agent, and waits until it answers.
     #[track_caller]
     pub(crate) fn start_agent(&self) {

@@ -8,6 +8,7 @@ mod attributes;
 mod buildkit;
 mod cluster;
 mod cluster_commands;
+mod cluster_faults;
 mod commands;
 mod dependencies;
 mod dockermod;

@@ -16,6 +16,8 @@ use http_body_util::BodyExt;
 use serde::Deserialize;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
+use wharfie_core::Stack;
+
 use super::fleet::{Fleet, PATIENCE, unreachable};
 use super::http::{AtWork, LARGEST_BODY, Served, refused};
 use super::tunnel::{HANDED_ON, hand_on};
@@ -122,23 +124,28 @@ pub(super) async fn stacks(
             continue;
         }
         let node = nodes.iter().find(|n| n.id == stack.home);
-        all.push(StackInfo {
-            name,
-            revision,
-            services: stack.active.iter().cloned().collect(),
-            halted: stack.halted.iter().cloned().collect(),
-            troubles: Vec::new(),
-            trouble: Some(match node {
-                Some(node) if !node.may_answer() => node.away(),
-                Some(node) => format!("node {} does not answer", node.name),
-                None => "its node is of the cluster no longer".to_owned(),
-            }),
-            node: node.map(|n| n.name.clone()).unwrap_or_default(),
-            home: stack.home,
-        });
+        all.push(out_of_reach(name, revision, stack, node));
     }
     all.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(Json(all))
+}
+
+/// What is known of a stack whose home does not answer.
+fn out_of_reach(name: String, revision: u64, stack: Stack, home: Option<&Node>) -> StackInfo {
+    StackInfo {
+        name,
+        revision,
+        services: stack.active.iter().cloned().collect(),
+        halted: stack.halted.iter().cloned().collect(),
+        troubles: Vec::new(),
+        trouble: Some(match home {
+            Some(node) if !node.may_answer() => node.away(),
+            Some(node) => format!("node {} does not answer", node.name),
+            None => "its node is of the cluster no longer".to_owned(),
+        }),
+        node: home.map(|n| n.name.clone()).unwrap_or_default(),
+        home: stack.home,
+    }
 }
 
 /// The stacks that a node keeps, if it answers in time.
@@ -160,6 +167,19 @@ pub(super) async fn stack(
 ) -> Response {
     match served.home(&name, None).await {
         Err(failure) => refused(StatusCode::NOT_FOUND, failure),
+        // What is wanted of it is known here too.
+        Ok(Home::There(node)) if !node.may_answer() => {
+            match served.keeper().stored_one(&name).await {
+                Ok(Some((revision, stack))) => {
+                    Json(out_of_reach(name, revision, stack, Some(&node))).into_response()
+                }
+                Ok(None) => refused(
+                    StatusCode::NOT_FOUND,
+                    Failure::failed(format!("stack {name} is not wanted")),
+                ),
+                Err(failure) => refused(StatusCode::INTERNAL_SERVER_ERROR, failure),
+            }
+        }
         Ok(Home::There(node)) => there(served.fleet(), &name, &node, request).await,
         Ok(Home::Here) => {
             let slots = served.keeper().slots();

@@ -466,6 +466,13 @@ impl Keeper {
         Ok(value.map(|v| v["home"].as_str().unwrap_or_default().to_owned()))
     }
 
+    /// What is wanted of a stack, with its revision.
+    pub(super) async fn stored_one(&self, name: &str) -> Result<Option<(u64, Stack)>, Failure> {
+        let all = self.stored().await?;
+        let mut found = all.into_iter().filter(|(of, ..)| of == name);
+        Ok(found.next().map(|(_, revision, stack)| (revision, stack)))
+    }
+
     /// What is wanted of every stack, with its revision.
     pub(super) async fn stored(&self) -> Result<Vec<(String, u64, Stack)>, Failure> {
         let objects = with_replica(&self.replica, |s| s.list(STACK)).await?;

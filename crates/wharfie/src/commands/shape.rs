@@ -185,6 +185,7 @@ pub(crate) fn parse_scale(text: &str) -> Result<(String, u32), String> {
 }
 
 /// A plan that is ready: the images are there, and nothing stands against it.
+#[derive(Default)]
 pub(crate) struct Ready {
     /// What it was made from.
     pub(crate) seen: Seen,

@@ -49,6 +49,8 @@ pub(crate) struct Control {
     places: Option<Arc<Places>>,
     /// Id of the node that a stack is to be on.
     on: Option<String>,
+    /// The home of the stack is away: what is asked of it can only be noted.
+    away: bool,
     /// Number of nodes on which a change must be durable.
     replicated: Option<usize>,
     agent: Client,
@@ -149,6 +151,7 @@ impl Control {
             },
             places: None,
             on: None,
+            away: false,
             replicated: None,
             agent,
             parallel: usize::try_from(context.global.parallel).unwrap_or(0),
@@ -219,9 +222,17 @@ impl Control {
         }
         let home = home.or_else(|| nodes.iter().find(|n| n.me));
         let home = home.ok_or_else(places::nobody)?;
-        self.engine = places.engine(home).await?;
         self.on = Some(home.id.clone());
+        self.away = !home.may_answer();
+        if !self.away {
+            self.engine = places.engine(home).await?;
+        }
         Ok(self)
+    }
+
+    /// Whether the home of the stack is away: its agent will do what is asked of it when it is back.
+    pub(crate) fn is_away(&self) -> bool {
+        self.away
     }
 
     /// The same for work on one container: through the Engine that it is on.

@@ -185,6 +185,10 @@ async fn push(
         known: tell.await.unwrap_or_default(),
     };
     wire::send(&mut stream, &hello).await?;
+    for record in mesh.lost_so_far().await {
+        let records = Records(crate::replica::encode(std::slice::from_ref(&record)));
+        wire::send(&mut stream, &records).await?;
+    }
     let peer = link.peer();
     let (mut read, mut write) = tokio::io::split(stream);
     let tell = async {

@@ -73,7 +73,10 @@ fn agents_die_and_come_back() {
         let all = node.ok("ls");
         all.says(["dying", "side"]);
     }
-    h1.fails(1, "-p side exec -T db true").says(["h3"]);
+    for name in ["db", "side-db-1"] {
+        h1.fails(4, ["-p", "side", "exec", "-T", name, "true"])
+            .says(["side-db-1 is out of reach: node h3 is away since"]);
+    }
     h2.ok("exec -T web true");
     // What others change meanwhile is made good when it is back.
     h2.ok("-p more up -d --on h2 web");
@@ -135,7 +138,7 @@ fn both_sides_of_a_partition_go_on() {
     // One side has the containers, the other can only say what it wants.
     h1.ok("stop -t 0 web");
     becomes(h1, &[("db-1", "running"), ("web-1", "exited")]);
-    let noted = h2.ok("stop -t 0 db");
+    let noted = h2.ok("up -d --scale db=2 db");
     noted.says(["node h1", "what is wanted of parted is written down"]);
     becomes(h1, &[("db-1", "running"), ("web-1", "exited")]);
     // Each side may also make something new.
@@ -160,7 +163,8 @@ fn both_sides_of_a_partition_go_on() {
         Ok(())
     });
     // The later edit counts, and the earlier one is not forgotten; who made it is told.
-    becomes(h1, &[("db-1", "exited"), ("web-1", "running")]);
+    let more = [("db-1", "running"), ("db-2", "running"), ("web-1", "running")];
+    becomes(h1, &more);
     soon(|| {
         let log = h1.log();
         ensure!(

@@ -335,22 +335,33 @@ impl Mesh {
             service: service.to_owned(),
         };
         let open = async {
-            let link = self.link(node).await?;
-            let mut stream = link.open().await.map_err(|e| match e {
-                Ended::ByPeer(why) => OpenError::Refused(why.to_string()),
-                _ => OpenError::Unreachable("the connection was lost".to_owned()),
-            })?;
-            let broken = |e: WireError| OpenError::Unreachable(e.to_string());
-            wire::send(&mut stream, &opening).await.map_err(broken)?;
-            let opened: Opened = wire::expect(&mut stream).await.map_err(broken)?;
-            match opened.refusal {
-                None => Ok(stream),
-                Some(refusal) => Err(OpenError::Refused(refusal)),
+            loop {
+                let link = self.link(node).await?;
+                match open_on(&*link, &opening).await {
+                    // The end of a link says nothing of the node: it may have come back, or called
+                    // itself, and then there is another.
+                    Err(OpenError::Unreachable(_)) if link.has_ended().is_some() => {}
+                    outcome => return outcome,
+                }
             }
         };
         match tokio::time::timeout(REACH, open).await {
             Ok(opened) => opened,
             Err(_) => Err(OpenError::Unreachable("no answer".to_owned())),
         }
+    }
+}
+
+async fn open_on(link: &dyn Link, opening: &Opening) -> Result<Stream, OpenError> {
+    let mut stream = link.open().await.map_err(|e| match e {
+        Ended::ByPeer(why) if why != Why::Spare => OpenError::Refused(why.to_string()),
+        _ => OpenError::Unreachable("the connection was lost".to_owned()),
+    })?;
+    let broken = |e: WireError| OpenError::Unreachable(e.to_string());
+    wire::send(&mut stream, opening).await.map_err(broken)?;
+    let opened: Opened = wire::expect(&mut stream).await.map_err(broken)?;
+    match opened.refusal {
+        None => Ok(stream),
+        Some(refusal) => Err(OpenError::Refused(refusal)),
     }
 }

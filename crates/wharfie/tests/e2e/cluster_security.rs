@@ -89,10 +89,11 @@ fn who_is_not_welcome_is_told_why_and_learns_nothing() {
     });
     assert!(h4.log().contains("was removed"), "{}", h4.log());
     two(h1);
-    h4.ok("ps").never_says("welcome-web-1");
+    has_learned_nothing(h4);
 
     // Two clusters do not become one, nor two stacks.
     h4.ok(["join", &own]);
+    assert_eq!(stacks(h3).unwrap(), [], "what was another cluster's is brought along");
     joins(h4, 1, &h1.token(), &["in a cluster already", "do not merge"]);
     h3.ok("node rm h4");
     soon(|| {
@@ -122,6 +123,14 @@ fn who_is_not_welcome_is_told_why_and_learns_nothing() {
     })
     .unwrap();
     h3.ok(["join", "--new-key", &h1.token()]);
+    h3.ok("exec -T web true");
+    // A removed one is welcome again, as a new one.
+    h1.ok("node rm h3");
+    soon(|| {
+        ensure!(h3.states()?.len() == 1, "{:?}", h3.states());
+        Ok(())
+    });
+    h3.ok(["join", &h1.token()]);
     h3.ok("exec -T web true");
 }
 

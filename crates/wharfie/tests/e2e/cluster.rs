@@ -196,13 +196,6 @@ impl Node {
             Ok(())
         });
     }
-
-    /// Id of the node.
-    pub(crate) fn node_id(&self) -> String {
-        let nodes = self.ask("/v1/nodes").unwrap();
-        let me = nodes.as_array().unwrap().iter().find(|n| n["me"] == true);
-        text(&me.unwrap()["id"])
-    }
 }
 
 impl Drop for Node {

@@ -163,7 +163,11 @@ fn both_sides_of_a_partition_go_on() {
         Ok(())
     });
     // The later edit counts, and the earlier one is not forgotten; who made it is told.
-    let more = [("db-1", "running"), ("db-2", "running"), ("web-1", "running")];
+    let more = [
+        ("db-1", "running"),
+        ("db-2", "running"),
+        ("web-1", "running"),
+    ];
     becomes(h1, &more);
     soon(|| {
         let log = h1.log();

@@ -61,7 +61,12 @@ fn who_is_not_welcome_is_told_why_and_learns_nothing() {
     joins(h3, 1, &forged.to_string(), &["the token is not known here"]);
     // It is good once.
     h4.ok(["join", &token]);
-    joins(h3, 1, &token, &["the token was used by node", "make a new one"]);
+    joins(
+        h3,
+        1,
+        &token,
+        &["the token was used by node", "make a new one"],
+    );
     // It is good for a while, and on another node than that which made it.
     let brief = h1.ok("token --ttl 1s").stdout.trim().to_owned();
     soon(|| {
@@ -73,7 +78,12 @@ fn who_is_not_welcome_is_told_why_and_learns_nothing() {
     joins(h3, 1, &brief, &["the token expired"]);
     let mut longer: Token = brief.parse().unwrap();
     longer.expires += 3600;
-    joins(h3, 1, &longer.to_string(), &["the token expired", "make a new one"]);
+    joins(
+        h3,
+        1,
+        &longer.to_string(),
+        &["the token expired", "make a new one"],
+    );
     has_learned_nothing(h3);
     let own = h3.token();
     joins(h3, 1, &own, &["was made here"]);
@@ -93,8 +103,17 @@ fn who_is_not_welcome_is_told_why_and_learns_nothing() {
 
     // Two clusters do not become one, nor two stacks.
     h4.ok(["join", &own]);
-    assert_eq!(stacks(h3).unwrap(), [], "what was another cluster's is brought along");
-    joins(h4, 1, &h1.token(), &["in a cluster already", "do not merge"]);
+    assert_eq!(
+        stacks(h3).unwrap(),
+        [],
+        "what was another cluster's is brought along"
+    );
+    joins(
+        h4,
+        1,
+        &h1.token(),
+        &["in a cluster already", "do not merge"],
+    );
     h3.ok("node rm h4");
     soon(|| {
         ensure!(h4.states()?.len() == 1, "{:?}", h4.states());

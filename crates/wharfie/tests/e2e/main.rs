@@ -9,6 +9,7 @@ mod buildkit;
 mod cluster;
 mod cluster_commands;
 mod cluster_faults;
+mod cluster_images;
 mod cluster_security;
 mod commands;
 mod dependencies;

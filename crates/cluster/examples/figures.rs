@@ -34,6 +34,8 @@ struct Planned {
     id: NodeId,
     member: Member,
     store: Store,
+    /// Keeps the port until the node takes it.
+    socket: UdpSocket,
 }
 
 fn resident() -> u64 {
@@ -109,6 +111,7 @@ fn plan(i: usize, quic: bool, dir: &std::path::Path) -> Planned {
         } else {
             Store::in_memory().unwrap()
         },
+        socket,
     }
 }
 
@@ -136,6 +139,7 @@ async fn begin(
             silence: Timing::default().silence(),
             discover: false,
         };
+        drop(plan.socket);
         let bound = QuicTransport::bind(plan.identity.secret(), &listen, door.gate()).await;
         Arc::new(bound.unwrap())
     } else {

@@ -147,7 +147,6 @@ impl Swim {
     }
 
     /// This life of the node.
-    #[cfg(test)]
     fn life(&self) -> Life {
         *self.foca.identity()
     }
@@ -179,6 +178,31 @@ impl Swim {
         let _ = self.foca.apply_many(updates, true, &mut self.runtime);
         // It answers even if it is thought to be down: then it takes up a new life.
         let _ = self.foca.announce(peer, &mut self.runtime);
+        self.collect(now)
+    }
+
+    /// A short form of [`Swim::known`]: equal where nodes think alike of all.
+    pub(crate) fn digest(&self) -> u64 {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let members = self.foca.iter_membership_state();
+        let own = (self.life(), 0_u8);
+        let all = members.map(|m| (*m.id(), u8::from(m.state() == State::Down)));
+        // The order is not the same everywhere.
+        all.chain([own]).fold(0, |sum: u64, of| {
+            // Its keys are fixed: all nodes of one version count alike, and others only tell each
+            // other more than they must.
+            let mut hasher = DefaultHasher::new();
+            of.hash(&mut hasher);
+            sum.wrapping_add(hasher.finish())
+        })
+    }
+
+    /// What a peer knows of others.
+    pub(crate) fn told(&mut self, known: Vec<Member<Life>>, now: Instant) -> Vec<Outgoing> {
+        let _ = self
+            .foca
+            .apply_many(known.into_iter(), true, &mut self.runtime);
+        self.changed = true;
         self.collect(now)
     }
 
@@ -352,6 +376,26 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn those_who_think_alike_have_one_digest() {
+        let mut swims = swims(3);
+        let now = Instant::now();
+        let (b, c) = (swims[1].life(), swims[2].life());
+        swims[0].linked(b, Vec::new(), now);
+        swims[0].linked(c, Vec::new(), now);
+        assert_ne!(swims[0].digest(), swims[1].digest());
+        let known = swims[0].known(10);
+        let a = swims[0].life();
+        swims[1].linked(a, known, now);
+        assert_eq!(swims[0].digest(), swims[1].digest());
+        swims[1].left(c.node, now);
+        assert_ne!(swims[0].digest(), swims[1].digest());
+        let known = swims[1].known(10);
+        swims[0].told(known, now);
+        assert_eq!(swims[0].digest(), swims[1].digest());
+        assert_eq!(state(&swims[0], 3), Some(Liveness::Down));
     }
 
     fn state(swim: &Swim, of: u8) -> Option<Liveness> {

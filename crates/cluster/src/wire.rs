@@ -104,6 +104,8 @@ pub struct Compare {
     pub summary: Summary,
     /// Of all reports.
     pub reports: Vec<(NodeId, (u64, u64))>,
+    /// Of what is known of members.
+    pub lives: u64,
 }
 
 /// The answer to [`Compare`].
@@ -117,6 +119,8 @@ pub struct Differences {
     pub reports: u32,
     /// Reports of which it has an older version.
     pub wanted: Vec<NodeId>,
+    /// What it knows of members, if that differs.
+    pub known: Vec<foca::Member<Life>>,
 }
 
 /// What the one who began has not; what the other has not follows.
@@ -128,6 +132,8 @@ pub struct Missing {
     pub batches: u32,
     /// Reports that follow.
     pub reports: u32,
+    /// What it knows of members, if that differs.
+    pub known: Vec<foca::Member<Life>>,
 }
 
 /// A newcomer asks to be let in.

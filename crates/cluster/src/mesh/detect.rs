@@ -26,6 +26,10 @@ pub(super) enum Sign {
     Left(NodeId),
     /// Somebody wants to tell a peer what is known.
     Known(oneshot::Sender<Vec<Member<Life>>>),
+    /// The same in short.
+    Digest(oneshot::Sender<u64>),
+    /// What a peer knows of others.
+    Told(Vec<Member<Life>>),
     /// This node leaves.
     Leave(oneshot::Sender<()>),
 }
@@ -76,6 +80,11 @@ fn note(swim: &mut Swim, sign: Sign) -> Vec<crate::swim::Outgoing> {
             let _ = answer.send(swim.known(TOLD));
             Vec::new()
         }
+        Sign::Digest(answer) => {
+            let _ = answer.send(swim.digest());
+            Vec::new()
+        }
+        Sign::Told(known) => swim.told(known, now),
         Sign::Leave(done) => {
             let outgoing = swim.leave(now);
             let _ = done.send(());
@@ -111,5 +120,21 @@ fn publish(mesh: &Mesh, swim: &Swim) {
     mesh.tell(Event::Liveness);
     if came_up {
         mesh.dial.notify_one();
+    }
+}
+
+impl Mesh {
+    /// What is known of members.
+    pub(super) async fn known(&self) -> Vec<Member<Life>> {
+        let (known, tell) = oneshot::channel();
+        self.sign(Sign::Known(known));
+        tell.await.unwrap_or_default()
+    }
+
+    /// The same in short.
+    pub(super) async fn known_in_short(&self) -> u64 {
+        let (digest, tell) = oneshot::channel();
+        self.sign(Sign::Digest(digest));
+        tell.await.unwrap_or_default()
     }
 }

@@ -12,6 +12,7 @@ use rand::RngExt;
 use rand::seq::IteratorRandom;
 use tracing::{debug, warn};
 
+use super::detect::Sign;
 use super::{Mesh, links, now_millis, rng};
 use crate::id::NodeId;
 use crate::replica::Key;
@@ -63,9 +64,16 @@ async fn begin(mesh: &Arc<Mesh>, peer: NodeId) -> Result<(), WireError> {
             .await
             .ok_or_else(|| gone(()))?,
         reports: versions(mesh),
+        lives: mesh.known_in_short().await,
     };
     say(mesh, &mut stream, &compare).await?;
     let theirs: Differences = wire::expect(&mut stream).await?;
+    // Those who differ tell each other all they know of who is there.
+    let known = match theirs.known.is_empty() {
+        true => Vec::new(),
+        false => mesh.known().await,
+    };
+    mesh.sign(Sign::Told(theirs.known));
     take_reports(mesh, &mut stream, theirs.reports, peer).await?;
     let (versions, buckets) = (theirs.versions, theirs.buckets);
     let difference = mesh.with_replica(move |r| r.compare(&versions, &buckets, now_millis()));
@@ -76,6 +84,7 @@ async fn begin(mesh: &Arc<Mesh>, peer: NodeId) -> Result<(), WireError> {
         wanted: difference.want,
         batches: batches.len() as u32,
         reports: reports.len() as u32,
+        known,
     };
     let nothing = missing.wanted.is_empty();
     say(mesh, &mut stream, &missing).await?;
@@ -99,7 +108,11 @@ pub(super) async fn answer(
     peer: NodeId,
     mut stream: Stream,
 ) -> Result<(), WireError> {
-    let Compare { summary, reports } = wire::expect(&mut stream).await?;
+    let Compare {
+        summary,
+        reports,
+        lives,
+    } = wire::expect(&mut stream).await?;
     let found = mesh.with_replica(move |r| {
         let buckets = r.summary(now_millis()).differing(&summary);
         let versions = r.versions(&buckets, now_millis());
@@ -113,6 +126,10 @@ pub(super) async fn answer(
         versions,
         reports: newer.len() as u32,
         wanted,
+        known: match mesh.known_in_short().await == lives {
+            true => Vec::new(),
+            false => mesh.known().await,
+        },
     };
     say(mesh, &mut stream, &differences).await?;
     for report in newer {
@@ -120,6 +137,7 @@ pub(super) async fn answer(
     }
     let missing: Missing = wire::expect(&mut stream).await?;
     let wanted = missing.wanted.clone();
+    mesh.sign(Sign::Told(missing.known));
     take_records(mesh, &mut stream, missing.batches, peer).await?;
     take_reports(mesh, &mut stream, missing.reports, peer).await?;
     if wanted.is_empty() {
@@ -130,6 +148,7 @@ pub(super) async fn answer(
         wanted: Vec::new(),
         batches: batches.len() as u32,
         reports: 0,
+        known: Vec::new(),
     };
     say(mesh, &mut stream, &ours).await?;
     for batch in batches {

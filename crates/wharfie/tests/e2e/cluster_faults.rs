@@ -141,6 +141,10 @@ fn both_sides_of_a_partition_go_on() {
     let noted = h2.ok("up -d --scale db=2 db");
     noted.says(["node h1", "what is wanted of parted is written down"]);
     becomes(h1, &[("db-1", "running"), ("web-1", "exited")]);
+    h3.ok("-p other stop -t 0 web");
+    let noted = h2.ok("stop -t 0 db");
+    noted.says(["what is wanted of parted is written down"]);
+    becomes(h1, &[("db-1", "running"), ("web-1", "exited")]);
     // Each side may also make something new.
     h1.ok("-p left up -d db");
     h3.ok("-p right up -d db");
@@ -163,6 +167,8 @@ fn both_sides_of_a_partition_go_on() {
         Ok(())
     });
     // The later edit counts, and the earlier one is not forgotten; who made it is told.
+    becomes(h1, &[("db-1", "exited"), ("web-1", "running")]);
+    h3.ok("start db");
     let more = [
         ("db-1", "running"),
         ("db-2", "running"),

@@ -6,7 +6,6 @@ use anyhow::ensure;
 use wharfie_cluster::Token;
 use wharfie_lab::throughout;
 
-use crate::SOON;
 use crate::cluster::{Cluster, Node};
 use crate::cluster_commands::stacks;
 use crate::stack::{agent_of, soon};
@@ -179,17 +178,12 @@ fn nobody_reads_along() {
         assert_eq!(capture.with(word.as_bytes()), 0, "{word} was to be read");
     }
     // It would have been seen.
-    let listens = h2.host.command("busybox");
-    let mut listens = listens;
-    listens.args(["nc", "-l", "-p", "7000"]);
-    let receiver = h2.host.machine().spawn(listens).unwrap();
-    let send = format!("echo {SECRET} | busybox nc 10.99.0.2 7000");
+    let mut server = h2.host.command("busybox");
+    server.args(["httpd", "-f", "-p", "7000"]);
+    h2.host.machine().spawn(server).unwrap();
+    let url = format!("http://{}:7000/{SECRET}", h2.host.address());
     soon(|| {
-        h1.host.run("sh", ["-c", &send])?;
-        Ok(())
-    });
-    receiver.wait_for_output(SECRET, SOON).unwrap();
-    soon(|| {
+        h1.host.http_get(&url)?;
         ensure!(capture.with(SECRET.as_bytes()) > 0, "it was not seen");
         Ok(())
     });

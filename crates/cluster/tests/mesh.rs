@@ -209,6 +209,38 @@ async fn a_partition_heals_and_the_lost_edit_is_in_the_history() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_was_away_learns_of_lost_edits_too() {
+    let many = Many::start(3);
+    many.all_up().await;
+    put(&many.nodes[0], "web", 1).await;
+    many.all_have("web").await;
+    let apart = |sides: &[&[usize]]| {
+        let sides = sides.iter().map(|s| s.iter().map(|i| id(*i)).collect());
+        many.network.partition(&sides.collect::<Vec<_>>());
+    };
+    apart(&[&[0], &[1], &[2]]);
+    let down = |a: usize, b: usize| {
+        let presence = many.nodes[a].presence();
+        presence.get(&id(b)).map(|p| p.liveness) == Some(Liveness::Down)
+    };
+    eventually("all are down to each other", || down(0, 2) && down(1, 0)).await;
+    put(&many.nodes[0], "web", 2).await;
+    put(&many.nodes[1], "web", 3).await;
+    let lost = |node: usize| {
+        let history = many.nodes[node].replica().history("stack", "web").unwrap();
+        let lost = history.into_iter().filter(|v| v.lost);
+        lost.map(|v| v.record.value).collect::<Vec<_>>()
+    };
+    apart(&[&[0, 1], &[2]]);
+    eventually("one lost, and both know", || {
+        lost(0) == [Some(2.into())] && lost(1) == lost(0)
+    })
+    .await;
+    many.network.heal();
+    eventually("so does the third", || lost(2) == lost(0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_is_removed_is_cut_off_everywhere() {
     let many = Many::start(4);
     many.all_up().await;

@@ -239,6 +239,33 @@ fn a_stop_that_is_learned_of_afterwards_counts() {
 }
 
 #[test]
+fn what_was_stopped_elsewhere_is_stopped_once() {
+    let project = project(vec![service("a"), service("b")]);
+    let mut node = Node::new(&project);
+    let mut stack = stack(&project);
+    let stopped = |operations: &[Operation]| match operations {
+        [Operation::StopContainer { service, .. }] => service.clone(),
+        _ => format!("{operations:?}"),
+    };
+    // It was written down by another node, while this one was not to be reached.
+    stack.halted.insert(task("a", 1));
+    assert_eq!(stopped(&node.heal(&stack)), "a");
+    assert_eq!(node.heal(&stack), []);
+    // Whoever starts it by hand is left alone, as is whoever is stopping it here.
+    let plan = lifecycle::start(Some(&project), &node.model.seen, &["a".to_owned()]);
+    node.model.execute(&project, &plan);
+    assert_eq!(node.heal(&stack), []);
+    stack.halted.insert(task("b", 1));
+    node.ledger.halt([&task("b", 1)]);
+    assert_eq!(node.heal(&stack), []);
+    // A new life, a new stop.
+    stack.halted.clear();
+    node.heal(&stack);
+    stack.halted.insert(task("a", 1));
+    assert_eq!(stopped(&node.heal(&stack)), "a");
+}
+
+#[test]
 fn a_job_that_is_done_is_not_done_again_when_it_is_removed() {
     let project = project(vec![service("job")]);
     let stack = stack(&project);

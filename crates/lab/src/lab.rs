@@ -7,12 +7,13 @@ use anyhow::{Context, Result, ensure};
 
 use crate::builder::{self, LabBuilder};
 use crate::cancel;
+use crate::capture::Capture;
 use crate::engine::EngineKind;
 use crate::faults::Faults;
 use crate::host::{Client, Host};
 use crate::image;
 use crate::lan;
-use crate::layout::{Layout, Subnet, check_name};
+use crate::layout::{Layout, Subnet, check_name, namespace_file};
 use crate::machine::Machine;
 use crate::prerequisites;
 use crate::registry::{collect_garbage_in, existing};
@@ -194,6 +195,11 @@ impl Lab {
                 }
             }
         })
+    }
+
+    /// Records from now on what goes over the LAN.
+    pub fn capture(&self) -> Result<Capture> {
+        Capture::start(&namespace_file(&self.layout.lan_namespace()))
     }
 
     /// Takes every fault away, and plugs all cables in.

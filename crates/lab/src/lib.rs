@@ -22,6 +22,7 @@
 
 mod builder;
 mod cancel;
+mod capture;
 mod engine;
 mod faults;
 mod host;
@@ -44,6 +45,7 @@ mod wait;
 
 pub use builder::LabBuilder;
 pub use cancel::cancel_on_signals;
+pub use capture::Capture;
 pub use engine::{Engine, EngineKind, Installation, RunOutput};
 pub use faults::{Direction, Faults};
 pub use host::{Client, Host};

@@ -247,6 +247,10 @@ async fn push(
         known: tell.await.unwrap_or_default(),
     };
     wire::send(&mut stream, &hello).await?;
+    for record in mesh.lost_so_far().await {
+        let records = Records(crate::replica::encode(std::slice::from_ref(&record)));
+        wire::send(&mut stream, &records).await?;
+    }
     let peer = link.peer();
     let (mut read, mut write) = tokio::io::split(stream);
     let tell = async {
@@ -466,7 +470,7 @@ impl Mesh {
             }
         };
         let open = async {
-            // A link may be closed because there is another: then that one is taken.
+            // A link may have ended because there is another: then that one is taken.
             loop {
                 if let Some(stream) = try_once().await? {
                     return Ok(stream);
@@ -485,12 +489,12 @@ fn gone() -> WireError {
     std::io::Error::from(std::io::ErrorKind::ConnectionReset).into()
 }
 
-/// Nothing if a link has ended because another is in use.
+/// Nothing if the end of a link says nothing of the node: there is another link, or the node has
+/// come back and will answer a new call.
 fn spare_or(ended: Ended) -> Result<(), OpenError> {
     match ended {
-        Ended::ByPeer(Why::Spare) | Ended::Here => Ok(()),
+        Ended::ByPeer(Why::Spare) | Ended::Here | Ended::Lost => Ok(()),
         Ended::ByPeer(why @ Why::Leaving) => Err(OpenError::Unreachable(why.to_string())),
         Ended::ByPeer(why) => Err(OpenError::Refused(why.to_string())),
-        Ended::Lost => Err(OpenError::Unreachable("the connection was lost".to_owned())),
     }
 }

@@ -8,7 +8,7 @@ mod links;
 mod push;
 mod sync;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -39,6 +39,9 @@ const UNSENT: usize = 8;
 const EPOCH: &str = "cluster/epoch";
 /// How often a node may have refuted that it is down, in one life.
 const REFUTED: u64 = 10_000;
+
+/// So many edits of this node that lost are remembered, for peers that come later.
+const MOST_LOST: usize = 64;
 
 /// The time, in milliseconds since 1970.
 #[must_use]
@@ -166,6 +169,8 @@ pub struct Mesh {
     detector: mpsc::UnboundedSender<detect::Sign>,
     presence: watch::Sender<Arc<BTreeMap<NodeId, Presence>>>,
     events: broadcast::Sender<Event>,
+    /// Edits of this node that lost, the latest last.
+    lost: Mutex<VecDeque<Lost>>,
     acks: Mutex<BTreeMap<Stamp, watch::Sender<BTreeSet<NodeId>>>>,
     /// Somebody may have to be called.
     dial: Notify,
@@ -216,6 +221,7 @@ impl Mesh {
             detector,
             presence: watch::Sender::default(),
             events: broadcast::channel(1024).0,
+            lost: Mutex::default(),
             acks: Mutex::default(),
             dial: Notify::new(),
             wishes: Mutex::default(),
@@ -434,21 +440,41 @@ impl Mesh {
     /// An edit of ours that lost must be in the history everywhere: reconciliation is about what
     /// counts, and would not bring it there.
     async fn tell_of_lost(&self, lost: &[Lost]) {
-        let own: Vec<Lost> = lost
-            .iter()
-            .filter(|l| l.stamp.node == self.me)
-            .cloned()
-            .collect();
+        let own = lost.iter().filter(|l| l.stamp.node == self.me);
+        let own: Vec<Lost> = own.cloned().collect();
+        {
+            let mut all = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+            all.extend(own.iter().cloned());
+            let surplus = all.len().saturating_sub(MOST_LOST);
+            all.drain(..surplus);
+        }
+        let records = self.versions(own).await;
+        if !records.is_empty() {
+            self.push(&records);
+        }
+    }
+
+    /// The edits of ours that lost so far: peers that were not there have not heard of them.
+    async fn lost_so_far(&self) -> Vec<Record> {
+        let lost = {
+            let all = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+            all.iter().cloned().collect()
+        };
+        self.versions(lost).await
+    }
+
+    /// What was lost, as far as it is kept.
+    async fn versions(&self, lost: Vec<Lost>) -> Vec<Record> {
+        if lost.is_empty() {
+            return Vec::new();
+        }
         let find = move |replica: &Replica| -> Vec<Record> {
-            let versions = own
+            let versions = lost
                 .iter()
                 .map(|lost| replica.version(&lost.key, lost.stamp));
             versions.filter_map(|found| found.ok().flatten()).collect()
         };
-        let records = self.with_replica(find).await.unwrap_or_default();
-        if !records.is_empty() {
-            self.push(&records);
-        }
+        self.with_replica(find).await.unwrap_or_default()
     }
 
     /// Acts on changes of the members.

@@ -62,6 +62,9 @@ pub struct Record {
     /// Somebody asked for it to run since it ended, and it was not started yet.
     #[serde(default)]
     pub asked: bool,
+    /// It was to be stopped, and that was done: whoever starts it then is left alone.
+    #[serde(default)]
+    pub halted: bool,
     /// Attempts to heal it since it was last well.
     #[serde(skip)]
     pub attempts: u32,
@@ -119,10 +122,20 @@ impl Ledger {
                 .or_default();
             record.see(container, signs, backoff, now);
         }
+        for (key, record) in &mut self.tasks {
+            record.halted = stack.halted.contains(key) && (record.halted || !record.running);
+        }
         self.tasks.retain(|key, _| {
             let number = key.rsplit_once('/').and_then(|(_, n)| n.parse().ok());
             number.is_some_and(|n: u32| n <= stack.count(service_of(key)))
         });
+    }
+
+    /// Whoever had tasks stopped is doing it: it is no affair of healing.
+    pub fn halt<'a>(&mut self, tasks: impl IntoIterator<Item = &'a String>) {
+        for task in tasks {
+            self.tasks.entry(task.clone()).or_default().halted = true;
+        }
     }
 
     /// Somebody asks for the tasks of services to run: how they ended no longer counts.
@@ -157,6 +170,7 @@ impl Ledger {
             running: r.running,
             end: r.end,
             asked: r.asked,
+            halted: r.halted,
             ..Record::default()
         };
         let tasks = self.tasks.iter().map(|(k, r)| (k.clone(), keep(r)));

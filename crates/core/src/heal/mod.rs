@@ -101,7 +101,31 @@ pub fn heal(
         Some(operation.clone())
     });
     healing.plan = without_idle_steps(&plan, &made);
+    healing.plan.append(&to_stop(stack, seen, ledger));
     Ok(healing)
+}
+
+/// Stops what another node was told to stop, while this one could not be asked.
+fn to_stop(stack: &Stack, seen: &Seen, ledger: &Ledger) -> Plan {
+    let due = |container: &Container| {
+        let key = task(&container.service, container.number);
+        let done = ledger.tasks.get(&key).is_some_and(|r| r.halted);
+        stack.halted.contains(&key) && !done
+    };
+    let due: BTreeSet<&str> = seen
+        .containers
+        .iter()
+        .filter(|c| !c.oneoff && c.is_running() && due(c))
+        .map(|c| c.id.as_str())
+        .collect();
+    if due.is_empty() {
+        return Plan::default();
+    }
+    let all = lifecycle::stop(seen, &[], None);
+    lifecycle::filter_map(&all, |operation| match operation {
+        Operation::StopContainer { id, .. } if due.contains(id.as_str()) => Some(operation.clone()),
+        _ => None,
+    })
 }
 
 /// The tasks that were not well, for people to see.

@@ -274,7 +274,7 @@ impl Fetch {
             kind.count()
         });
         let Some(chosen) = chosen else {
-            return Err(self.failed(reasons.join("; ")));
+            return Err(self.failed(reasons.join(", ")));
         };
         let mut kind = Vec::new();
         peers.swap(0, chosen);

@@ -172,7 +172,7 @@ pub(super) async fn gather(
         // No work and no rest: nobody is left.
         let Some((peer, things, taken)) = busy.next().await else {
             reasons.dedup();
-            let reasons = reasons.join("; ");
+            let reasons = reasons.join(", ");
             return Err(format!(
                 "{reasons}; what came is kept, and the next attempt goes on from there"
             ));

@@ -80,6 +80,8 @@ impl Keeper {
         let decision = intent.decide(kept.stack.as_ref(), project.as_ref(), &seen);
         let decision = decision.map_err(|refusal| one(refusal.into()))?;
         let unfinished = unfinished(&intent, project.as_ref());
+        let halted = |kept: &Kept| kept.stack.as_ref().map(|s| s.halted.clone());
+        let before = halted(&kept).unwrap_or_default();
         let written = self
             .write(name, &mut kept, decision.change, intent.word(), unfinished)
             .await
@@ -95,6 +97,8 @@ impl Keeper {
         // The others hear of it while it is done here.
         let durable = written.map(|record| tokio::spawn(self.durable(record, request.replicated)));
         kept.ledger.ask(&decision.anew);
+        let after = halted(&kept).unwrap_or_default();
+        kept.ledger.halt(after.difference(&before));
         if kept.stack.is_none() {
             self.forget(&slot, &mut kept).await;
         } else {

@@ -87,6 +87,18 @@ impl Keeper {
         Ok((revision, durable))
     }
 
+    /// Forgets the stacks of other nodes: this one was removed from among them. Another cluster must
+    /// not get them from here, nor must they be in the way when it joins again.
+    pub(super) async fn part(self: &Arc<Self>) -> Result<(), Failure> {
+        for (name, _, stack) in self.stored().await? {
+            if !self.is_here(&stack) {
+                self.put_stack(&name, None, "node rm", None).await?;
+                self.renew(&name).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// What is wanted of a stack was written by another node: takes it over.
     pub(super) async fn renew(self: &Arc<Self>, name: &str) -> Result<(), Failure> {
         let slot = self.slot(name);

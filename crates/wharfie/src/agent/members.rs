@@ -92,6 +92,11 @@ async fn join(State(served): State<Served>, Json(request): Json<JoinRequest>) ->
         let token: Result<Token, _> = request.token.parse();
         let bad = |e| (StatusCode::BAD_REQUEST, Failure::usage(format!("{e}")));
         let token = token.map_err(bad)?;
+        // Of a cluster that it was removed from nothing goes to another.
+        if served.fleet().count() == 1 {
+            let parted = served.keeper().part().await;
+            parted.map_err(|f| (StatusCode::INTERNAL_SERVER_ERROR, f))?;
+        }
         let former = served.fleet().me().id;
         if let Err(e) = cluster.join(&token, request.name, request.new_key).await {
             return Err(conflict(e).await);

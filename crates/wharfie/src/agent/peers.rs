@@ -156,7 +156,13 @@ pub(super) async fn follow(
                     );
                 }
             }
-            Ok(Event::Roster | Event::Expelled) => {
+            Ok(Event::Expelled) => {
+                if let Err(e) = keeper.part().await {
+                    warn!("{}", e.text());
+                }
+                keeper.wake_all();
+            }
+            Ok(Event::Roster) => {
                 info!(nodes = cluster.nodes().len(), "the members changed");
                 keeper.wake_all();
             }

@@ -1,9 +1,10 @@
 //! Which containers a command means: those of services of a project, or any by their own names,
 //! their ids, or what their ids begin with, wherever they are.
 
+use crate::api::Node;
 use crate::context::{Context, Target, check_services};
 use crate::control::{Container, ContainerEvent, Control};
-use crate::failure::Failure;
+use crate::failure::{Failure, Message};
 
 /// What the names mean that a command was given.
 #[derive(Debug)]
@@ -115,7 +116,11 @@ pub(crate) async fn look(context: &Context, names: &[String]) -> Result<(Control
         }
         match named(&all, name)? {
             Some(container) => meant.named.push(container.clone()),
-            None => return Err(unknown(target, name)),
+            None => {
+                let project = target.as_ref().map_or("", |t| t.name.as_str());
+                let away = out_of_reach(&control, project, name, None).await;
+                return Err(away.unwrap_or_else(|| unknown(target, name)));
+            }
         }
     }
     meant.target = target.ok();
@@ -152,6 +157,44 @@ fn named<'c>(all: &'c [Container], name: &str) -> Result<Option<&'c Container>, 
             .help("write more of the id"))
         }
     }
+}
+
+/// That what is meant was, when last heard of, on a node that is away now.
+async fn out_of_reach(
+    control: &Control,
+    project: &str,
+    name: &str,
+    index: Option<u32>,
+) -> Option<Failure> {
+    if !control.several() {
+        return None;
+    }
+    let nodes: Vec<Node> = control.agent().get("/v1/nodes").await.ok()?;
+    let (node, container) = last_seen(&nodes, project, name, index)?;
+    let what = format!("container {container} is out of reach: {}", node.away());
+    Some(Failure::NoEngine(Message {
+        what,
+        help: Some("what runs there goes on".to_owned()),
+    }))
+}
+
+/// The node that is away and had a container with this name, id, or of this service; and the
+/// container's name.
+fn last_seen<'n>(
+    nodes: &'n [Node],
+    project: &str,
+    name: &str,
+    index: Option<u32>,
+) -> Option<(&'n Node, &'n str)> {
+    nodes.iter().filter(|n| !n.may_answer()).find_map(|node| {
+        let mut containers = node.report.as_ref()?.containers.iter();
+        let container = containers.find(|c| {
+            let of_service = c.project == project && c.service == name && !c.oneoff;
+            let of_service = of_service && index.is_none_or(|i| c.number == i);
+            c.name == name || of_service || (!name.is_empty() && c.id.starts_with(name))
+        })?;
+        Some((node, container.name.as_str()))
+    })
 }
 
 /// Nothing is called so.
@@ -216,7 +259,10 @@ pub(crate) async fn one(
             container.name
         ))
         .help(format!("start it with `wharfie start {name}`"))),
-        (_, None, index) => Err(none(name, index, taken)),
+        (_, None, index) => {
+            let away = out_of_reach(&control, meant.project(), name, index).await;
+            Err(away.unwrap_or_else(|| none(name, index, taken)))
+        }
     }
 }
 

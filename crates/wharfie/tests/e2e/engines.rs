@@ -7,13 +7,20 @@ use wharfie_lab::{EngineKind, Host, Lab, prerequisites};
 
 /// A Docker host that may be shared with other tests. It is gone when nobody uses it any more.
 #[derive(Clone)]
-pub(crate) struct Shared(Arc<Lab>);
+pub(crate) struct Shared(Arc<Lab>, usize);
+
+impl Shared {
+    /// The lab it is in.
+    pub(crate) fn lab(&self) -> &Lab {
+        &self.0
+    }
+}
 
 impl Deref for Shared {
     type Target = Host;
 
     fn deref(&self) -> &Host {
-        self.0.host(1)
+        self.0.host(self.1)
     }
 }
 
@@ -30,21 +37,31 @@ pub(crate) fn shared(kind: EngineKind) -> Option<Shared> {
         .find(|(k, _)| *k == kind)
         .and_then(|(_, lab)| lab.upgrade())
     {
-        return Some(Shared(lab));
+        return Some(Shared(lab, 1));
     }
-    let lab = Arc::new(start(kind));
+    let lab = Arc::new(start(kind, 1));
     labs.retain(|(k, _)| *k != kind);
     labs.push((kind, Arc::downgrade(&lab)));
-    Some(Shared(lab))
+    Some(Shared(lab, 1))
 }
 
 /// A host that no other test uses, for tests that stop its Engine. None if there can be no lab here.
 pub(crate) fn own(kind: EngineKind) -> Option<Shared> {
-    (!skipped()).then(|| Shared(Arc::new(start(kind))))
+    several(kind, 1)?.pop()
 }
 
-fn start(kind: EngineKind) -> Lab {
-    Lab::builder().hosts(1).engine(kind).start().unwrap()
+/// The hosts of a lab of their own. None if there can be no lab here.
+pub(crate) fn several(kind: EngineKind, hosts: usize) -> Option<Vec<Shared>> {
+    if skipped() {
+        return None;
+    }
+    let lab = Arc::new(start(kind, hosts));
+    let hosts = 1..=hosts;
+    Some(hosts.map(|n| Shared(Arc::clone(&lab), n)).collect())
+}
+
+fn start(kind: EngineKind, hosts: usize) -> Lab {
+    Lab::builder().hosts(hosts).engine(kind).start().unwrap()
 }
 
 fn skipped() -> bool {

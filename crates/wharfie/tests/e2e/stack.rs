@@ -32,6 +32,9 @@ pub(crate) struct Stack {
     root: PathBuf,
     dir: PathBuf,
     env: Vec<(String, String)>,
+    /// Whether the host is one of a cluster: its agent is all that commands know, and what runs
+    /// goes with the lab.
+    is_node: bool,
     transcript: Mutex<Vec<Entry>>,
 }
 
@@ -83,6 +86,14 @@ impl Stack {
         stack
     }
 
+    /// The same on a node of a cluster, whose agent the test starts.
+    pub(crate) fn on_node(host: Shared, name: &str, compose: &str) -> Self {
+        let mut stack = Self::empty(host, name);
+        stack.is_node = true;
+        stack.write("compose.yaml", compose);
+        stack
+    }
+
     /// A stack with a copy of one of `examples/`, named differently.
     pub(crate) fn example(host: Shared, example: &str, name: &str) -> Self {
         let stack = Self::empty(host, name);
@@ -104,6 +115,7 @@ impl Stack {
             root,
             dir,
             env: Vec::new(),
+            is_node: false,
             transcript: Mutex::default(),
         }
     }
@@ -139,6 +151,10 @@ impl Stack {
             {
                 command.env_remove(&name);
             }
+        }
+        if self.is_node {
+            // It would name the Engine, and so nobody else's.
+            command.env_remove("DOCKER_HOST");
         }
         command.envs(agent_of(&self.host));
         command.envs(self.env.iter().map(|(k, v)| (k, v)));
@@ -298,6 +314,10 @@ impl Drop for Stack {
                 eprintln!("{text}, {:.1}s{times})", took.as_secs_f32());
             }
             eprintln!("────");
+        }
+        if self.is_node {
+            let _ = fs::remove_dir_all(&self.root); // what is left is in the temporary folder
+            return;
         }
         // From elsewhere and by name, because the files may be invalid by now.
         let mut down = self.host.command(wharfie());

@@ -8,14 +8,14 @@ use crate::stack::{Stack, soon, wharfie};
 
 /// A terminal in which one `wharfie` runs. When that has ended, its exit code and the terminal's
 /// state are on the screen.
-struct Terminal<'a> {
+pub(crate) struct Terminal<'a> {
     stack: &'a Stack,
     socket: String,
 }
 
 impl<'a> Terminal<'a> {
     /// Opens one of 100 columns and 30 rows.
-    fn run(stack: &'a Stack, arguments: &str) -> Self {
+    pub(crate) fn run(stack: &'a Stack, arguments: &str) -> Self {
         let socket = stack.path("terminal.socket").display().to_string();
         let terminal = Self { stack, socket };
         // A developer's wish for no colours is none for no movement.
@@ -56,18 +56,18 @@ impl<'a> Terminal<'a> {
     }
 
     /// Types a line.
-    fn line(&self, text: &str) {
+    pub(crate) fn line(&self, text: &str) {
         self.tmux(&["send-keys", "-l", text]).has_code(0);
         self.keys(&["Enter"]);
     }
 
-    fn resize(&self, columns: &str, rows: &str) {
+    pub(crate) fn resize(&self, columns: &str, rows: &str) {
         self.tmux(&["resize-window", "-x", columns, "-y", rows])
             .has_code(0);
     }
 
     /// What is on the screen.
-    fn screen(&self) -> String {
+    pub(crate) fn screen(&self) -> String {
         self.tmux(&["capture-pane", "-p"]).stdout
     }
 
@@ -83,13 +83,13 @@ impl<'a> Terminal<'a> {
 
     /// Waits for a text.
     #[track_caller]
-    fn says(&self, text: &str) -> String {
+    pub(crate) fn says(&self, text: &str) -> String {
         self.shows(text, |screen| screen.contains(text))
     }
 
     /// Waits for the end with this code, after which the terminal must read lines again.
     #[track_caller]
-    fn ends_with(&self, code: i32) -> String {
+    pub(crate) fn ends_with(&self, code: i32) -> String {
         self.shows("the end", |screen| {
             screen.contains(&format!("code={code}\n icanon"))
         })
@@ -104,6 +104,14 @@ impl Drop for Terminal<'_> {
 
 /// A stack, if there can be a terminal for it.
 fn stack(name: &str, compose: &str) -> Option<Stack> {
+    if !there_is_a_terminal() {
+        return None;
+    }
+    Stack::new(name, compose)
+}
+
+/// Whether there can be a terminal here.
+pub(crate) fn there_is_a_terminal() -> bool {
     let there = Command::new("tmux").arg("-V").output().is_ok();
     assert!(
         there || std::env::var_os("CI").is_none(),
@@ -111,9 +119,8 @@ fn stack(name: &str, compose: &str) -> Option<Stack> {
     );
     if !there {
         eprintln!("skipped: tmux is not installed");
-        return None;
     }
-    Stack::new(name, compose)
+    there
 }
 
 const WEB: &str = "

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use tracing::{info, warn};
 
+use crate::bridges::Bridges;
 use crate::id::NodeId;
 use crate::identity::{Identity, IdentityError};
 use crate::join::{self, JoinError};
@@ -344,9 +345,10 @@ impl Cluster {
         if !self.config.advertise.is_empty() {
             return self.config.advertise.clone();
         }
+        let bridges = Bridges::now();
         found
             .into_iter()
-            .filter(|a| is_reachable(a.ip()))
+            .filter(|a| is_reachable(a.ip()) && !bridges.have(a.ip()))
             .take(8)
             .collect()
     }
@@ -563,6 +565,7 @@ impl Cluster {
         }
         let _ = self.events.send(Event::Roster);
         mesh.linked_to(token.issuer, LINKED).await;
+        mesh.compare_with(token.issuer, LINKED).await;
         Ok(())
     }
 

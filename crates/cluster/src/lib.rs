@@ -5,6 +5,7 @@
 //! objects, reports and streams between them. [`Cluster`] is all of it for an agent, also when
 //! there is only one node.
 
+mod bridges;
 pub mod clock;
 mod cluster;
 pub mod id;

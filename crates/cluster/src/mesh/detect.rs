@@ -34,6 +34,8 @@ pub(super) enum Sign {
     Leave(oneshot::Sender<()>),
 }
 
+/// What changes within this time is told together.
+const TOGETHER: Duration = Duration::from_millis(10);
 /// Members of whom a peer is told at most.
 const TOLD: usize = 2_000;
 
@@ -41,8 +43,10 @@ pub(super) async fn run(mesh: Arc<Mesh>, mut signs: mpsc::UnboundedReceiver<Sign
     let rng =
         StdRng::try_from_rng(&mut SysRng).unwrap_or_else(|_| StdRng::seed_from_u64(now_millis()));
     let mut swim = Swim::new(mesh.life, &mesh.setup.timing, rng);
+    let (mut changed, mut published) = (false, Instant::now());
     loop {
-        let next = swim.next();
+        let publish_at = changed.then(|| published + TOGETHER);
+        let next = swim.next().into_iter().chain(publish_at).min();
         let sleep = async {
             match next {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -63,8 +67,11 @@ pub(super) async fn run(mesh: Arc<Mesh>, mut signs: mpsc::UnboundedReceiver<Sign
         for (to, datagram) in outgoing {
             mesh.datagram(to, datagram);
         }
-        if swim.has_changed() {
+        changed |= swim.has_changed();
+        // In a large cluster many come up at once: they are told of together.
+        if changed && published.elapsed() >= TOGETHER {
             publish(&mesh, &swim);
+            (changed, published) = (false, Instant::now());
         }
     }
 }

@@ -49,6 +49,15 @@ pub(super) async fn with(mesh: &Arc<Mesh>, peer: NodeId) -> Result<(), WireError
     }
 }
 
+impl Mesh {
+    /// Compares with a node now, as far as the time allows: what it knows is known here then.
+    pub async fn compare_with(self: &Arc<Self>, node: NodeId, patience: Duration) {
+        if let Ok(Err(e)) = tokio::time::timeout(patience, with(self, node)).await {
+            debug!(peer = node.short(), "cannot compare: {e}");
+        }
+    }
+}
+
 fn gone<E>(_: E) -> WireError {
     std::io::Error::from(std::io::ErrorKind::ConnectionReset).into()
 }

@@ -198,13 +198,14 @@ fn chosen<'n>(
     found.collect()
 }
 
-fn has(node: &Node, image: &str) -> bool {
+/// Whether a node has an image.
+pub(super) fn has(node: &Node, image: &str) -> bool {
     let report = node.report.as_ref();
     report.is_some_and(|r| r.image(image).is_some())
 }
 
 /// How a node is called in a path. One that is in no cluster has no id.
-fn on(node: &Node) -> String {
+pub(super) fn on(node: &Node) -> String {
     match node.id.as_str() {
         "" => String::new(),
         id => format!("?on={id}"),
@@ -212,7 +213,7 @@ fn on(node: &Node) -> String {
 }
 
 /// Lets a node take an image.
-async fn take(
+pub(super) async fn take(
     agent: &Client,
     path: &str,
     wanted: &FetchImage,

@@ -21,6 +21,7 @@ pub(crate) mod export;
 pub(crate) mod history;
 pub(crate) mod image;
 pub(crate) mod images;
+mod images_of_others;
 pub(crate) mod inspect;
 pub(crate) mod install;
 pub(crate) mod join;

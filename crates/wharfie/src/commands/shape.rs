@@ -7,6 +7,7 @@ use wharfie_compose::Loaded;
 use wharfie_core::Plan;
 use wharfie_core::reconcile::UpOptions;
 
+use super::images_of_others;
 use crate::context::Context;
 use crate::control::{Control, Execution, Seen};
 use crate::failure::Failure;
@@ -202,8 +203,14 @@ pub(crate) async fn prepare(
     execution: &Execution,
     progress: &Progress,
 ) -> Result<Ready, Failure> {
-    let seen = control.observe(&loaded.project).await?;
+    let mut seen = control.observe(&loaded.project).await?;
     let mut plan = control.plan_up(loaded, &seen, options)?;
+    if !control.dry_run()
+        && images_of_others::take_from_others(control, &seen, options, &plan, progress).await?
+    {
+        seen = control.observe(&loaded.project).await?;
+        plan = control.plan_up(loaded, &seen, options)?;
+    }
     wharfie_core::spare::create(&loaded.project, &seen, &mut plan);
     let silent = loaded
         .project

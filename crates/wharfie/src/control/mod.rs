@@ -230,6 +230,16 @@ impl Control {
         Ok(self)
     }
 
+    /// The nodes, if there are several.
+    pub(crate) fn nodes(&self) -> &[Node] {
+        self.places.as_deref().map_or(&[], Places::nodes)
+    }
+
+    /// Whether a node is the stack's home.
+    pub(crate) fn is_home(&self, node: &Node) -> bool {
+        self.on.as_ref() == Some(&node.id)
+    }
+
     /// Whether the home of the stack is away: its agent will do what is asked of it when it is back.
     pub(crate) fn is_away(&self) -> bool {
         self.away

@@ -69,9 +69,13 @@ fn an_image_of_one_is_for_all() {
     h2.ok("image pull only/one:1");
     knows(h1, &["h1", "h2"]);
     knows(h3, &["h1", "h2"]);
-    h1.ok("image push only/one:1");
+    h2.ok("image rm only/one:1 h2");
+    knows(h1, &["h1"]);
+    h1.ok("image push only/one:1 h2");
+    knows(h3, &["h1", "h2"]);
+    // What a node lacks is taken from those that have it, before any registry is asked.
+    h1.ok("up -d --on h3").says(["only/one:1"]);
     knows(h2, &["h1", "h2", "h3"]);
-    h1.ok("up -d --on h3");
     let said = h1.ok("exec -T web tail -n 1 /note");
     assert_eq!(said.stdout, "made here\n");
     h1.fails(1, "image rm only/one:1").says(["h3"]);

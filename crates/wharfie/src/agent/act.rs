@@ -385,6 +385,7 @@ impl Keeper {
         word: &'static str,
         unfinished: Option<&Intent>,
     ) -> Result<Record, Failure> {
+        self.note_lost(name, None);
         let unwritable = |e: serde_json::Error| {
             Failure::failed(format!("what is wanted cannot be written: {e}"))
         };

@@ -103,6 +103,7 @@ pub(super) fn router(agent: Arc<Agent>) -> Router {
         .route("/v1/images/fetch", post(images::fetch))
         .route("/v1/images/remove", post(images::remove))
         .route("/v1/images/prune", post(images::prune))
+        .route("/v1/lost", get(lost))
         .route("/v1/stacks", get(home::stacks))
         .route("/v1/stacks/{name}", get(home::stack).post(home::act))
         .route("/v1/stacks/{name}/history", get(home::history))
@@ -124,6 +125,11 @@ async fn info(State(served): State<Served>) -> Json<Info> {
         background: served.agent.start.background,
         nodes: served.fleet().count(),
     })
+}
+
+/// Edits made here that others overwrote unknowingly.
+async fn lost(State(served): State<Served>) -> Json<Vec<String>> {
+    Json(served.keeper().lost())
 }
 
 async fn reload(State(served): State<Served>) -> Response {

@@ -36,6 +36,8 @@ pub(super) struct Keeper {
     /// That there is something new to be seen on the Engine.
     pub(super) news: watch::Sender<News>,
     slots: Mutex<BTreeMap<String, Arc<Slot>>>,
+    /// Edits made here that others overwrote unknowingly, by stack, until it is edited again.
+    lost: Mutex<BTreeMap<String, String>>,
 }
 
 /// How often is looked again after something went wrong, until the Engine's lists show it; and the
@@ -83,6 +85,7 @@ impl Keeper {
             fleet,
             news: watch::Sender::default(),
             slots: Mutex::default(),
+            lost: Mutex::default(),
             replica,
         });
         let rebooted = keeper.rebooted()?;
@@ -464,6 +467,21 @@ impl Keeper {
         let object = with_replica(&self.replica, move |s| s.get(STACK, &of)).await?;
         let value = object.and_then(|o| o.value);
         Ok(value.map(|v| v["home"].as_str().unwrap_or_default().to_owned()))
+    }
+
+    /// Remembers that an edit made here was overwritten, or with nothing that it no longer matters.
+    pub(super) fn note_lost(&self, name: &str, text: Option<String>) {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        match text {
+            Some(text) => drop(lost.insert(name.to_owned(), text)),
+            None => drop(lost.remove(name)),
+        }
+    }
+
+    /// Edits made here that were overwritten.
+    pub(super) fn lost(&self) -> Vec<String> {
+        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.values().cloned().collect()
     }
 
     /// What is wanted of a stack, with its revision.

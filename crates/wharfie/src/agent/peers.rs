@@ -145,15 +145,19 @@ pub(super) async fn follow(
             Ok(Event::Lost(lost)) => {
                 for lost in lost {
                     let own = lost.stamp.node == cluster.me();
-                    warn!(
-                        "an edit of {} {} (revision {}) {} was overwritten by one of node {} at the same time; `wharfie history {}` has both",
+                    let text = format!(
+                        "an edit of {} {} (revision {}) made {} was overwritten by one of node {} at the same time; `wharfie history {}` has both",
                         lost.key.kind,
                         lost.key.name,
                         lost.revision,
-                        if own { "made here" } else { "made elsewhere" },
+                        if own { "here" } else { "elsewhere" },
                         lost.winner.node.short(),
                         lost.key.name,
                     );
+                    warn!("{text}");
+                    if own {
+                        keeper.note_lost(&lost.key.name, Some(text));
+                    }
                 }
             }
             Ok(Event::Expelled) => {

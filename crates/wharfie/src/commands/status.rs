@@ -31,6 +31,7 @@ impl Status {
         let agent = Client::new(context.socket());
         let nodes = node::nodes(&agent).await?;
         let stacks: Vec<StackInfo> = agent.get("/v1/stacks").await?;
+        let lost: Vec<String> = agent.get("/v1/lost").await?;
         let up = nodes.iter().filter(|n| n.state == NodeState::Up).count();
         // What is known of those that are away is old.
         let there = nodes.iter().filter(|n| n.may_answer());
@@ -38,6 +39,7 @@ impl Status {
         let containers = containers.flat_map(|r| &r.containers);
         let running = containers.filter(|c| c.is_running()).count();
         let mut troubles: Vec<String> = nodes.iter().flat_map(node::troubles).collect();
+        troubles.extend(lost);
         for stack in &stacks {
             let of = |what: &str| format!("stack {}: {what}", stack.name);
             troubles.extend(stack.trouble.iter().map(|t| of(t)));

@@ -168,6 +168,11 @@ fn both_sides_of_a_partition_go_on() {
     });
     // The later edit counts, and the earlier one is not forgotten; who made it is told.
     becomes(h1, &[("db-1", "exited"), ("web-1", "running")]);
+    soon(|| {
+        let status = h1.ok("status").stdout;
+        ensure!(status.contains("made here was overwritten"), "{status}");
+        Ok(())
+    });
     h3.ok("start db");
     let more = [
         ("db-1", "running"),

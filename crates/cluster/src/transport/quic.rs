@@ -270,7 +270,10 @@ fn ended(error: &ConnectionError) -> Ended {
             why.map_or(Ended::Lost, Ended::ByPeer)
         }
         ConnectionError::LocallyClosed => Ended::Here,
-        _ => Ended::Lost,
+        other => {
+            tracing::debug!("a connection was lost: {other}");
+            Ended::Lost
+        }
     }
 }
 

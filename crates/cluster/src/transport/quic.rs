@@ -27,8 +27,10 @@ const JOIN: &[u8] = b"wharfie-join/1";
 const HANDSHAKE: Duration = Duration::from_millis(1_500);
 /// Round trip that is assumed before it is known: what is lost is sent again three times as late.
 const FIRST_GUESS: Duration = Duration::from_millis(60);
-/// Bytes in flight on one stream, for images.
-const WINDOW: u32 = 8 << 20;
+/// Bytes in flight on one stream, for images. The library gives a connection up when a stream has more
+/// than 1,024 gaps to be filled, as where the receiver's socket overflows: with so many packets of
+/// 1,200 bytes at most, of which every other may be lost, there cannot be more.
+const WINDOW: u32 = 2 << 20;
 /// Calls that may be in their handshakes at a time.
 const AT_THE_DOOR: usize = 256;
 /// Calls among them that need not prove first that they come from where they say.
@@ -123,8 +125,8 @@ impl QuicTransport {
             .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS))
             .max_concurrent_uni_streams(VarInt::from_u32(0))
             .stream_receive_window(VarInt::from_u32(WINDOW))
-            .receive_window(VarInt::from_u32(4 * WINDOW))
-            .send_window(u64::from(2 * WINDOW))
+            .receive_window(VarInt::from_u32(16 * WINDOW))
+            .send_window(u64::from(8 * WINDOW))
             .build();
         let mut builder = Endpoint::builder(presets::Minimal)
             .secret_key(SecretKey::from_bytes(&key))

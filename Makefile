@@ -1,11 +1,11 @@
-# make demo | test | bench | soak | lint | docs | clean. Each installs what it needs.
+# make demo | test | sim | bench | soak | lint | docs | clean. Each installs what it needs.
 SHELL := /bin/bash
 CARGO ?= cargo
 # Labs of the tests stand apart from labs that people made: the clean-up takes these only.
 test clean: export WHARFIE_LAB_DIR = /var/tmp/wharfie-test
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test bench soak lint docs clean prerequisites
+.PHONY: help demo test sim bench soak lint docs clean prerequisites
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -25,8 +25,13 @@ test: prerequisites lint ## everything: unit, property, corpus, lab
 	examples/prepare
 	$(CARGO) build --workspace --locked
 	$(CARGO) test --workspace --locked
+	$(MAKE) sim
 	scripts/compose-parity
 	@scripts/clean-up
+
+SEEDS ?= 150
+sim: ## clusters in virtual time, with faults (SEEDS=10000 NODES=50 for more)
+	$(CARGO) run --locked --profile sim -p wharfie-sim -- --seeds $(SEEDS) $(if $(NODES),--nodes $(NODES))
 
 docs: ## write what is generated from the code
 	WHARFIE_WRITE_DOCS=1 $(CARGO) test --locked -p wharfie-host --lib the_document_is_current
@@ -35,12 +40,14 @@ docs: ## write what is generated from the code
 	$(CARGO) build --locked -p wharfie
 	scripts/compose-parity --write
 
-bench: prerequisites ## against the reference and the bare Engine, side by side
+bench: prerequisites ## against the reference, Swarm and the bare Engine, side by side
 	@scripts/bench
 	@scripts/bench-images
+	@scripts/bench-cluster
 
-soak: prerequisites ## an hour of random kills and edits (SOAK="--seconds 600" for less)
+soak: prerequisites ## hours of random kills and edits: one host, a cluster (SOAK="--seconds 600" for less)
 	@scripts/soak $(SOAK)
+	@scripts/soak-cluster $(SOAK)
 
 clean: ## remove what builds and labs left
 	-@scripts/clean-up

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -17,9 +18,9 @@ use crate::bridges::Bridges;
 use crate::id::NodeId;
 use crate::identity::{Identity, IdentityError};
 use crate::join::{self, JoinError};
-use crate::mesh::{Event, Mesh, OpenError, Services, Setup, now_millis};
+use crate::mesh::{self, Event, Mesh, OpenError, Services, Setup, now_millis};
 use crate::replica::{Key, Record, Replica};
-use crate::roster::{Door, MEMBER, Member, REMOVED, Roster};
+use crate::roster::{Door, MEMBER, Member, REMOVED};
 use crate::store;
 use crate::swim::{Liveness, Timing};
 use crate::token::Token;
@@ -75,8 +76,6 @@ pub enum State {
     Suspect,
     /// It does not answer.
     Down,
-    /// It was removed from the cluster.
-    Removed,
 }
 
 /// A node, as this one sees it.
@@ -94,8 +93,6 @@ pub struct Node {
     pub since: u64,
     /// By how many milliseconds its clock is ahead of the one here, as far as is known.
     pub skew: Option<i64>,
-    /// What it says of itself.
-    pub report: Option<Vec<u8>>,
 }
 
 /// Something cannot be done.
@@ -118,21 +115,20 @@ pub enum ClusterError {
     Refused(String),
 }
 
-struct Running {
-    mesh: Arc<Mesh>,
-}
-
 /// The cluster as an agent has it.
 pub struct Cluster {
     config: Config,
     identity: RwLock<Identity>,
     replica: Arc<Replica>,
     services: Arc<dyn Services>,
-    running: RwLock<Option<Running>>,
+    /// None as long as the node is in no cluster.
+    running: RwLock<Option<Arc<Mesh>>>,
     events: broadcast::Sender<Event>,
     /// What this node says of itself, also while it is alone.
     own: Mutex<Option<Vec<u8>>>,
     began: u64,
+    /// It was removed from its cluster, and is in none since.
+    expelled: AtomicBool,
     /// One at a time joins, founds or leaves.
     changing: tokio::sync::Mutex<()>,
 }
@@ -158,10 +154,12 @@ impl Cluster {
             events: broadcast::channel(1024).0,
             own: Mutex::default(),
             began: now_millis(),
+            expelled: AtomicBool::new(false),
             changing: tokio::sync::Mutex::default(),
         });
         if let Some(belongs) = cluster.belongs()? {
             if belongs.expelled {
+                cluster.expelled.store(true, Ordering::SeqCst);
                 warn!("this node was removed from its cluster: it goes on alone");
             } else {
                 cluster.start(belongs.id).await?;
@@ -173,8 +171,13 @@ impl Cluster {
     /// This node.
     #[must_use]
     pub fn me(&self) -> NodeId {
-        let identity = self.identity.read();
-        identity.unwrap_or_else(PoisonError::into_inner).id()
+        self.identity().id()
+    }
+
+    /// Whether it was removed from its cluster, and is in none since.
+    #[must_use]
+    pub fn is_expelled(&self) -> bool {
+        self.expelled.load(Ordering::SeqCst)
     }
 
     /// What is replicated.
@@ -194,7 +197,7 @@ impl Cluster {
     pub fn mesh(&self) -> Option<Arc<Mesh>> {
         let running = self.running.read();
         let running = running.unwrap_or_else(PoisonError::into_inner);
-        running.as_ref().map(|r| Arc::clone(&r.mesh))
+        running.clone()
     }
 
     fn belongs(&self) -> Result<Option<Belongs>, store::Error> {
@@ -259,9 +262,7 @@ impl Cluster {
         if let Some(own) = &*self.own.lock().unwrap_or_else(PoisonError::into_inner) {
             mesh.publish(own.clone());
         }
-        *self.running.write().unwrap_or_else(PoisonError::into_inner) = Some(Running {
-            mesh: Arc::clone(&mesh),
-        });
+        *self.running.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&mesh));
         tokio::spawn(Arc::clone(self).attend(Arc::clone(&mesh)));
         info!(node = mesh.me().short(), cluster = %id, "taking part in the cluster");
         Ok(mesh)
@@ -354,6 +355,8 @@ impl Cluster {
     }
 
     async fn expelled(&self, mesh: &Mesh) {
+        // Before it is alone.
+        self.expelled.store(true, Ordering::SeqCst);
         warn!("this node was removed from the cluster: it goes on alone");
         let belongs = Belongs {
             id: mesh.cluster(),
@@ -473,6 +476,14 @@ impl Cluster {
             .mesh()
             .is_none_or(|m| m.door().roster().members.len() <= 1);
         if belongs.as_ref().is_some_and(|b| !b.expelled) && !alone {
+            let mesh = self.mesh();
+            let own = mesh.is_some_and(|m| m.door().roster().members.contains_key(&token.issuer));
+            if own {
+                return Err(ClusterError::Refused(
+                    "this node is in the cluster of this token already: use the token on the node that is to join"
+                        .to_owned(),
+                ));
+            }
             return Err(ClusterError::Refused(
                 "this node is in a cluster already, and two clusters do not merge: remove it there first (`wharfie node rm`), or join the other's nodes one by one"
                     .to_owned(),
@@ -520,7 +531,12 @@ impl Cluster {
             time: now_millis(),
             brings: brings.iter().map(|r| (r.key(), r.stamp)).collect(),
         };
-        let (id, records) = match join::ask(&*transport, token, &request).await {
+        let mut asked = join::ask(&*transport, token, &request).await;
+        if matches!(asked, Err(JoinError::Broken(..))) {
+            // A busy machine may have been silent for too long: the token is good for this node still.
+            asked = join::ask(&*transport, token, &request).await;
+        }
+        let (id, records) = match asked {
             Ok(welcome) => welcome,
             Err(e) => {
                 transport.close().await;
@@ -558,6 +574,7 @@ impl Cluster {
             id,
             expelled: false,
         })?;
+        self.expelled.store(false, Ordering::SeqCst);
         let mesh = self.run(id, transport, door)?;
         // As if it were written now: what others once deleted under these names does not count.
         for record in brings {
@@ -586,14 +603,15 @@ impl Cluster {
         Ok((own, others))
     }
 
-    /// All members, this node first; also those that were removed, if `removed`.
+    /// What another node says of itself.
+    #[must_use]
+    pub fn report(&self, node: NodeId) -> Option<Vec<u8>> {
+        self.mesh()?.report(node)
+    }
+
+    /// All members, this node first.
     #[must_use]
     pub fn nodes(&self) -> Vec<Node> {
-        let own = self
-            .own
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
         let Some(mesh) = self.mesh() else {
             return vec![Node {
                 id: self.me(),
@@ -605,7 +623,6 @@ impl Cluster {
                 state: State::Up,
                 since: self.began,
                 skew: None,
-                report: own,
             }];
         };
         let roster = mesh.door().roster();
@@ -620,6 +637,8 @@ impl Cluster {
                     _ if me => State::Up,
                     Some(Liveness::Up) => State::Up,
                     Some(Liveness::Suspect) => State::Suspect,
+                    // Others say so who do not reach it, or did not a moment ago; this one does.
+                    Some(Liveness::Down) if mesh.is_linked(*id) => State::Suspect,
                     // There was no time yet to hear of it.
                     None if mesh.is_new(*id) => State::Suspect,
                     Some(Liveness::Down) | None => State::Down,
@@ -630,8 +649,7 @@ impl Cluster {
                     me,
                     state,
                     since: known.map_or(self.began, |p| p.since),
-                    skew: mesh.peer(*id).and_then(|(_, skew)| skew),
-                    report: if me { own.clone() } else { mesh.report(*id) },
+                    skew: mesh.skew(*id),
                 }
             })
             .collect();
@@ -668,12 +686,6 @@ impl Cluster {
         }
     }
 
-    /// How many members are up, this one counted.
-    #[must_use]
-    pub fn up(&self) -> usize {
-        self.mesh().map_or(1, |m| m.up())
-    }
-
     /// Writes an object here and tells all others.
     ///
     /// # Errors
@@ -687,18 +699,7 @@ impl Cluster {
         if let Some(mesh) = self.mesh() {
             return mesh.put(key, value, note).await;
         }
-        let (replica, note) = (Arc::clone(&self.replica), note.to_owned());
-        let write = move || {
-            replica.put(
-                (&key.kind, &key.name),
-                value,
-                (&note, now_millis()),
-                crate::Options::default(),
-                None,
-            )
-        };
-        let written = tokio::task::spawn_blocking(write).await;
-        written.unwrap_or_else(|e| Err(store::Error::Damaged(e.to_string())))
+        mesh::write(Arc::clone(&self.replica), key, value, note.to_owned()).await
     }
 
     /// Changes a member's labels; none as a value removes one.
@@ -737,24 +738,16 @@ impl Cluster {
     /// # Errors
     /// There is no such member, or it is this node, or the store cannot be written.
     pub async fn remove(&self, node: NodeId) -> Result<(), ClusterError> {
-        let mesh = self
-            .mesh()
-            .filter(|m| m.door().roster().members.contains_key(&node));
-        let Some(mesh) = mesh else {
-            return Err(ClusterError::Refused("there is no such node".to_owned()));
-        };
+        let unknown = || ClusterError::Refused("there is no such node".to_owned());
+        let mesh = self.mesh().ok_or_else(unknown)?;
+        let roster = mesh.door().roster();
+        let member = roster.members.get(&node).ok_or_else(unknown)?;
         if node == self.me() {
             return Err(ClusterError::Refused(
                 "a node does not remove itself: do it on another one".to_owned(),
             ));
         }
-        let name = mesh
-            .door()
-            .roster()
-            .members
-            .get(&node)
-            .map(|m| m.name.clone());
-        let value = serde_json::json!({ "name": name, "time": now_millis() });
+        let value = serde_json::json!({ "name": member.name, "time": now_millis() });
         mesh.put(Key::new(REMOVED, node.to_string()), Some(value), "node rm")
             .await?;
         mesh.put(Key::new(MEMBER, node.to_string()), None, "node rm")
@@ -762,21 +755,10 @@ impl Cluster {
         Ok(())
     }
 
-    /// Who was removed.
-    #[must_use]
-    pub fn removed(&self) -> Arc<Roster> {
-        self.mesh().map_or_else(Arc::default, |m| m.door().roster())
-    }
-
     /// Leaves the others in peace: the agent ends.
     pub async fn stop(&self) {
-        let running = self
-            .running
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(running) = running {
-            running.mesh.stop().await;
+        if let Some(mesh) = self.mesh() {
+            self.end(&mesh).await;
         }
     }
 }

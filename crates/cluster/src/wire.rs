@@ -32,7 +32,7 @@ macro_rules! said {
 
 said! {
     1 Opening, 2 Hello, 3 Records, 4 Durable, 5 Report, 6 Compare, 7 Differences, 8 Missing,
-    9 JoinRequest, 10 JoinReply, 11 Opened,
+    9 JoinRequest, 10 JoinReply, 11 Opened, 12 Lives,
 }
 
 /// The first frame of a stream: which service it is for.
@@ -64,7 +64,8 @@ pub struct Hello {
     pub time: u64,
     /// It was away for so long that others may have forgotten deletions of which it has not heard.
     pub stale: bool,
-    /// What it knows of others: state of each life, as SWIM has it.
+    /// What it knows of others: state of each life, as SWIM has it. Nothing in a large cluster,
+    /// where a comparison follows that tells it only if the two differ.
     pub known: Vec<foca::Member<Life>>,
 }
 
@@ -135,6 +136,10 @@ pub struct Missing {
     /// What it knows of members, if that differs.
     pub known: Vec<foca::Member<Life>>,
 }
+
+/// What has just become known of members; it is told further in large clusters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lives(pub Vec<foca::Member<Life>>);
 
 /// A newcomer asks to be let in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -334,6 +339,7 @@ mod tests {
             let _ = frame.read::<JoinRequest>();
             let _ = frame.read::<JoinReply>();
             let _ = frame.read::<Opened>();
+            let _ = frame.read::<Lives>();
             let _ = block(next(&mut bytes.as_slice()));
         }
     }

@@ -251,7 +251,7 @@ async fn who_is_removed_is_cut_off_everywhere() {
         .await
         .unwrap();
     let cut =
-        |m: &Arc<Mesh>| m.peer(id(3)).is_none() && !m.door().roster().members.contains_key(&id(3));
+        |m: &Arc<Mesh>| !m.is_linked(id(3)) && !m.door().roster().members.contains_key(&id(3));
     eventually("it is cut off", || many.nodes[..3].iter().all(cut)).await;
     let expelled = async { while told.recv().await.unwrap() != Event::Expelled {} };
     tokio::time::timeout(Duration::from_secs(10), expelled)
@@ -307,7 +307,7 @@ async fn what_was_not_heard_is_counted_once_it_is() {
     let many = Many::start(3);
     many.all_up().await;
     many.network.partition(&[vec![id(2)]]);
-    eventually("2 is away", || many.nodes[0].peer(id(2)).is_none()).await;
+    eventually("2 is away", || !many.nodes[0].is_linked(id(2))).await;
     let options = Options::default();
     let now = now_millis();
     let written = many.nodes[0].replica().put(

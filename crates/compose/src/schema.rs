@@ -764,10 +764,15 @@ static CONFIG: Object = object(
 );
 
 /// Wharfie's own settings at the top of a file: they hold for every service that says nothing else.
-pub(crate) static X_WHARFIE_STACK: Object = closed("x-wharfie", &[f("heal", HEAL)]);
+pub(crate) static X_WHARFIE_STACK: Object = closed("x-wharfie", &X_WHARFIE);
 /// Wharfie's own settings of a service.
-pub(crate) static X_WHARFIE_SERVICE: Object = closed("x-wharfie of a service", &[f("heal", HEAL)]);
-const HEAL: Shape = Choice(&["auto", "always", "never"]);
+pub(crate) static X_WHARFIE_SERVICE: Object = closed("x-wharfie of a service", &X_WHARFIE);
+static X_WHARFIE: [Field; 4] = [
+    f("heal", Choice(&["auto", "always", "never"])),
+    f("singleton", Bool),
+    f("volumes", Choice(&["stay", "fresh"])),
+    f("when-isolated", Choice(&["keep", "stop"])),
+];
 
 /// The shape of an `x-*` attribute of an object.
 pub(crate) fn extension(object: &Object, name: &str) -> Shape {

@@ -266,6 +266,16 @@ fn own_settings_are_as_strict() {
         found[0].starts_with("compose.yaml:1:13: unknown attribute `colour`"),
         "{found:?}"
     );
+    let found = faults(
+        "y",
+        "x-wharfie: {volumes: gone, singleton: 3}\nservices:\n  a: {image: x, x-wharfie: {when-isolated: no}}\n",
+    );
+    assert_eq!(found.len(), 3, "{found:?}");
+    let good = "volumes: fresh, singleton: true, when-isolated: stop, heal: never";
+    let file =
+        format!("x-wharfie: {{{good}}}\nservices: {{a: {{image: x, x-wharfie: {{{good}}}}}}}\n");
+    let folder = Folder::new("z", &[("compose.yaml", file.as_bytes())]);
+    folder.load().expect("all of it is known");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `x-wharfie`: Wharfie's own settings in Compose files, of a stack and of a service. The loader
 //! refuses what is not known.
 
+use serde_json::Value;
 use wharfie_compose::model::{Extensions, Project, Service};
 
 /// Name of the attribute.
@@ -18,19 +19,70 @@ pub enum Heal {
     Never,
 }
 
-fn read(extensions: &Extensions) -> Option<Heal> {
-    match extensions.get(KEY)?.get("heal")?.as_str()? {
-        "always" => Some(Heal::Always),
-        "never" => Some(Heal::Never),
-        _ => Some(Heal::Auto),
+/// What becomes of a service's local data when its node is lost (`x-wharfie.volumes`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Volumes {
+    /// The service stays with it, and waits for its node.
+    #[default]
+    Stay,
+    /// The service may start elsewhere without it.
+    Fresh,
+}
+
+/// What a service does on the smaller side of a parted cluster (`x-wharfie.when-isolated`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WhenIsolated {
+    /// It goes on.
+    #[default]
+    Keep,
+    /// It stops.
+    Stop,
+}
+
+fn read<'a>(extensions: &'a Extensions, setting: &str) -> Option<&'a Value> {
+    extensions.get(KEY)?.get(setting)
+}
+
+/// A setting of a service: its own, or the stack's.
+fn setting<'a>(project: &'a Project, service: &'a Service, setting: &str) -> Option<&'a Value> {
+    let own = read(&service.extensions, setting);
+    own.or_else(|| read(&project.extensions, setting))
+}
+
+/// What is done about the containers of a service.
+#[must_use]
+pub fn heal(project: &Project, service: &Service) -> Heal {
+    match setting(project, service, "heal").and_then(Value::as_str) {
+        Some("always") => Heal::Always,
+        Some("never") => Heal::Never,
+        _ => Heal::Auto,
     }
 }
 
-/// The setting of a service: its own, or the stack's.
+/// What becomes of a service's local data when its node is lost.
 #[must_use]
-pub fn heal(project: &Project, service: &Service) -> Heal {
-    let own = read(&service.extensions).or_else(|| read(&project.extensions));
-    own.unwrap_or_default()
+pub fn volumes(project: &Project, service: &Service) -> Volumes {
+    match setting(project, service, "volumes").and_then(Value::as_str) {
+        Some("fresh") => Volumes::Fresh,
+        _ => Volumes::Stay,
+    }
+}
+
+/// Whether a service runs only on the side of a parted cluster that sees most members
+/// (`x-wharfie.singleton`).
+#[must_use]
+pub fn singleton(project: &Project, service: &Service) -> bool {
+    let value = setting(project, service, "singleton").and_then(Value::as_bool);
+    value.unwrap_or_default()
+}
+
+/// What a service does on the smaller side of a parted cluster.
+#[must_use]
+pub fn when_isolated(project: &Project, service: &Service) -> WhenIsolated {
+    match setting(project, service, "when-isolated").and_then(Value::as_str) {
+        Some("stop") => WhenIsolated::Stop,
+        _ => WhenIsolated::Keep,
+    }
 }
 
 #[cfg(test)]
@@ -59,5 +111,19 @@ mod tests {
         assert_eq!(heal(&p, &p.services["web"]), Heal::Always);
         assert_eq!(heal(&p, &Service::default()), Heal::Never);
         assert_eq!(heal(&Project::default(), &Service::default()), Heal::Auto);
+
+        let own = json!({"volumes": "stay", "singleton": false, "when-isolated": "keep"});
+        let all = json!({"volumes": "fresh", "singleton": true, "when-isolated": "stop"});
+        let p = project(all, own);
+        let (web, other) = (&p.services["web"], &Service::default());
+        assert_eq!(volumes(&p, web), Volumes::Stay);
+        assert_eq!(volumes(&p, other), Volumes::Fresh);
+        assert!(!singleton(&p, web) && singleton(&p, other));
+        assert_eq!(when_isolated(&p, web), WhenIsolated::Keep);
+        assert_eq!(when_isolated(&p, other), WhenIsolated::Stop);
+        let none = Project::default();
+        assert_eq!(volumes(&none, other), Volumes::Stay);
+        assert!(!singleton(&none, other));
+        assert_eq!(when_isolated(&none, other), WhenIsolated::Keep);
     }
 }

@@ -7,6 +7,7 @@ use crate::names;
 use crate::plan::{Operation, Plan};
 use crate::reconcile::{DownOptions, Refusal, UpOptions, down, lifecycle, selection, up};
 use crate::seen::Seen;
+use crate::share::Share;
 use crate::spare;
 use crate::wanted::{Definition, Stack, service_of, task};
 
@@ -91,8 +92,6 @@ pub enum Change {
 pub struct Decision {
     /// The new wanted state.
     pub change: Change,
-    /// What is to be done.
-    pub plan: Plan,
     /// Services whose tasks begin anew: how they ended before no longer counts.
     pub anew: Vec<String>,
 }
@@ -126,7 +125,8 @@ impl Intent {
         }
     }
 
-    /// Decides. `project` is the intent's own ([`Intent::project`]) or, without one, the wanted.
+    /// Decides what is wanted from now on. `project` is the intent's own ([`Intent::project`]) or,
+    /// without one, the wanted; `seen` is what all nodes have, `share` is this node's.
     ///
     /// # Errors
     /// A [`Refusal`]; then nothing is to be done or changed.
@@ -135,46 +135,24 @@ impl Intent {
         before: Option<&Stack>,
         project: Option<&Project>,
         seen: &Seen,
+        share: Option<&Share>,
     ) -> Result<Decision, Refusal> {
-        let (change, plan) = match self {
+        let change = match self {
             Self::Up { options, .. } => {
                 let Some(project) = project else {
                     return Err(Refusal::NoSuchService("(no project)".to_owned()));
                 };
-                let options = UpOptions {
-                    images_done: true,
-                    ..options.clone()
-                };
-                let mut plan = up(project, seen, &options)?;
-                spare::create(project, seen, &mut plan);
-                let stack = Stack::after_up(before, project, &options, seen)?;
-                (Change::Put(Box::new(stack)), plan)
+                let stack = Stack::after_up(before, project, options, seen)?;
+                Change::Put(Box::new(stack))
             }
+            Self::Down { options, .. } if options.services.is_empty() => Change::Delete,
             Self::Down { options, .. } => {
-                let plan = down(project, seen, options);
-                let change = if options.services.is_empty() {
-                    Change::Delete
-                } else {
-                    edit(before, |stack| stack.drop_services(&options.services))
-                };
-                (change, plan)
+                edit(before, |stack| stack.drop_services(&options.services))
             }
-            Self::Start { services, .. } => {
-                let plan = lifecycle::start(project, seen, services);
-                (edit(before, |stack| release(stack, services)), plan)
+            Self::Start { services, .. } | Self::Restart { services, .. } => {
+                edit(before, |stack| release(stack, services))
             }
-            Self::Restart { services, timeout } => {
-                let plan = lifecycle::restart(seen, services, *timeout);
-                (edit(before, |stack| release(stack, services)), plan)
-            }
-            Self::Stop {
-                services,
-                timeout,
-                starting,
-            } => {
-                let plan = lifecycle::stop_also(seen, services, *timeout, starting);
-                (edit(before, |stack| halt(stack, services)), plan)
-            }
+            Self::Stop { services, .. } => edit(before, |stack| halt(stack, share, services)),
             Self::Remove {
                 services,
                 stop,
@@ -182,24 +160,69 @@ impl Intent {
             } => {
                 let plan = lifecycle::remove(seen, services, *stop, *volumes);
                 let removed: Vec<String> = plan.steps.iter().filter_map(removed(seen)).collect();
-                let change = edit(before, |stack| stack.halted.extend(removed));
-                (change, plan)
+                edit(before, |stack| stack.halted.extend(removed))
             }
-            Self::Restore { stack } => {
-                let plan = restore(before, stack, seen)?;
-                (Change::Put(stack.clone()), plan)
+            Self::Restore { stack } => Change::Put(stack.clone()),
+            Self::Kill { services, signal } if is_fatal(signal) => {
+                edit(before, |stack| halt(stack, share, services))
             }
-            Self::Kill { services, signal } => {
-                let plan = lifecycle::signal(seen, services, signal);
-                let change = if is_fatal(signal) {
-                    edit(before, |stack| halt(stack, services))
-                } else {
-                    Change::Keep
-                };
-                (change, plan)
-            }
+            Self::Kill { .. } => Change::Keep,
         };
-        let anew = match self {
+        let anew = self.anew(before, project)?;
+        Ok(Decision { change, anew })
+    }
+
+    /// Plans what is to be done on one node: `seen` is what is there, `share` is the node's, all if
+    /// unset; `before` was wanted before.
+    ///
+    /// # Errors
+    /// A [`Refusal`]; then nothing is to be done.
+    pub fn plan(
+        &self,
+        before: Option<&Stack>,
+        project: Option<&Project>,
+        seen: &Seen,
+        share: Option<&Share>,
+    ) -> Result<Plan, Refusal> {
+        Ok(match self {
+            Self::Up { options, .. } => {
+                let Some(project) = project else {
+                    return Err(Refusal::NoSuchService("(no project)".to_owned()));
+                };
+                let options = UpOptions {
+                    images_done: true,
+                    share: share.cloned(),
+                    ..options.clone()
+                };
+                let mut plan = up(project, seen, &options)?;
+                spare::create(project, seen, &mut plan);
+                plan
+            }
+            Self::Down { options, .. } => down(project, seen, options),
+            Self::Start { services, .. } => lifecycle::start(project, seen, services),
+            Self::Restart { services, timeout } => lifecycle::restart(seen, services, *timeout),
+            Self::Stop {
+                services,
+                timeout,
+                starting,
+            } => lifecycle::stop_also(seen, services, *timeout, starting),
+            Self::Remove {
+                services,
+                stop,
+                volumes,
+            } => lifecycle::remove(seen, services, *stop, *volumes),
+            Self::Restore { stack } => restore(before, (stack, share), seen)?,
+            Self::Kill { services, signal } => lifecycle::signal(seen, services, signal),
+        })
+    }
+
+    /// Services whose tasks begin anew.
+    fn anew(
+        &self,
+        before: Option<&Stack>,
+        project: Option<&Project>,
+    ) -> Result<Vec<String>, Refusal> {
+        Ok(match self {
             Self::Up { options, .. } => match project {
                 Some(project) => selection(project, &options.services, options.no_deps)?
                     .into_keys()
@@ -213,15 +236,19 @@ impl Intent {
                 _ => services.clone(),
             },
             _ => Vec::new(),
-        };
-        Ok(Decision { change, plan, anew })
+        })
     }
 }
 
 /// Everything as a former version of the stack says: what it did not want goes.
-fn restore(before: Option<&Stack>, stack: &Stack, seen: &Seen) -> Result<Plan, Refusal> {
+fn restore(
+    before: Option<&Stack>,
+    (stack, share): (&Stack, Option<&Share>),
+    seen: &Seen,
+) -> Result<Plan, Refusal> {
     let options = UpOptions {
         images_done: true,
+        share: share.cloned(),
         ..stack.options()
     };
     let whole = if stack.active.is_empty() {
@@ -284,13 +311,16 @@ fn edit(before: Option<&Stack>, f: impl FnOnce(&mut Stack)) -> Change {
     }
 }
 
-fn halt(stack: &mut Stack, services: &[String]) {
+fn halt(stack: &mut Stack, share: Option<&Share>, services: &[String]) {
     let meant = |s: &&String| services.is_empty() || services.contains(s);
     let tasks: Vec<String> = stack
         .active
         .iter()
         .filter(meant)
-        .flat_map(|s| (1..=stack.count(s)).map(move |n| task(s, n)))
+        .flat_map(|s| {
+            let numbers = share.map_or_else(|| (1..=stack.count(s)).collect(), |of| of.all(s));
+            numbers.into_iter().map(move |n| task(s, n))
+        })
         .collect();
     stack.halted.extend(tasks);
 }

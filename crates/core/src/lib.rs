@@ -4,6 +4,7 @@
 //! what is seen ([`Seen`]) and return a [`Plan`]: operations with their order. Whoever executes
 //! the plan decides nothing.
 
+pub mod assignment;
 pub mod extension;
 pub mod heal;
 pub mod intent;
@@ -12,7 +13,10 @@ pub mod names;
 pub mod plan;
 pub mod reconcile;
 pub mod report;
+pub mod rollout;
+pub mod schedule;
 pub mod seen;
+pub mod share;
 pub mod shared;
 pub mod spare;
 pub mod wanted;
@@ -20,4 +24,5 @@ pub mod wanted;
 pub use intent::Intent;
 pub use plan::{Operation, Plan, Step};
 pub use seen::{Container, Health, Image, Network, Seen, State, Volume};
+pub use share::Share;
 pub use wanted::Stack;

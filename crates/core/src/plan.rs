@@ -145,6 +145,9 @@ pub enum Operation {
         reason: String,
         /// Whether anonymous volumes are not taken over.
         renew_volumes: bool,
+        /// Whether the new one runs before the old one is stopped.
+        #[serde(default)]
+        start_first: bool,
         /// Seconds to stop in, in place of the service's own.
         timeout: Option<i64>,
     },
@@ -176,6 +179,9 @@ pub enum Operation {
         condition: Condition,
         /// Whether it is a failure if it does not.
         required: bool,
+        /// Whether it is on another node.
+        #[serde(default)]
+        elsewhere: bool,
     },
     /// Stop a container.
     StopContainer {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::heal::Trouble;
 use crate::labels;
 use crate::seen::{Container, Health, PortBinding, State};
 
@@ -25,12 +26,27 @@ pub struct Report {
     pub os: String,
     /// Architecture, such as `amd64`.
     pub arch: String,
+    /// Labels of the Engine.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub engine_labels: BTreeMap<String, String>,
+    /// Resources and devices that the Engine declares, by kind.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub generic: BTreeMap<String, i64>,
+    /// The agent ends in order, and what runs goes on: it is expected back.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
+    /// What is wanted cannot be written there: its disk is full, or fails.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unwritable: bool,
     /// Why the Engine cannot be used, if it cannot. What it ran goes on, as last seen.
     pub engine_away: Option<String>,
     /// All containers, also those of no project, by id.
     pub containers: Vec<ReportedContainer>,
     /// All images that have a name, by id.
     pub images: Vec<ReportedImage>,
+    /// Tasks that are not well, by stack.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub troubles: BTreeMap<String, Vec<Trouble>>,
 }
 
 impl Report {
@@ -104,6 +120,12 @@ pub struct ReportedContainer {
     pub state: State,
     /// Health.
     pub health: Health,
+    /// Exit code, once it has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i64>,
+    /// Revision of the service that it was made from ([`labels::REVISION`]); empty if it has none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub revision: String,
     /// Addresses by the name of the network.
     pub addresses: BTreeMap<String, String>,
     /// Ports, exposed or published.
@@ -112,7 +134,8 @@ pub struct ReportedContainer {
 
 impl From<Container> for ReportedContainer {
     fn from(c: Container) -> Self {
-        let project = c.labels.get(labels::PROJECT).cloned().unwrap_or_default();
+        let label = |key: &str| c.labels.get(key).cloned().unwrap_or_default();
+        let (project, revision) = (label(labels::PROJECT), label(labels::REVISION));
         let mut ports = c.ports;
         // The Engine lists them in any order.
         ports.sort();
@@ -126,8 +149,33 @@ impl From<Container> for ReportedContainer {
             oneoff: c.oneoff,
             state: c.state,
             health: c.health,
+            exit_code: c.exit_code,
+            revision,
             addresses: c.addresses,
             ports,
+        }
+    }
+}
+
+impl From<&ReportedContainer> for Container {
+    /// What of a container is known on other nodes.
+    fn from(c: &ReportedContainer) -> Self {
+        let labels = [
+            (labels::PROJECT, &c.project),
+            (labels::REVISION, &c.revision),
+        ];
+        Self {
+            id: c.id.clone(),
+            name: c.name.clone(),
+            image: c.image.clone(),
+            service: c.service.clone(),
+            number: c.number,
+            oneoff: c.oneoff,
+            state: c.state,
+            health: c.health,
+            exit_code: c.exit_code,
+            labels: labels.map(|(k, v)| (k.to_owned(), v.clone())).into(),
+            ..Self::default()
         }
     }
 }

@@ -104,7 +104,11 @@ pub struct Stack {
     /// Tasks (see [`task`]) that were stopped and are to stay so.
     #[serde(default)]
     pub halted: BTreeSet<String>,
-    /// Id of its home, the node that keeps it; empty as long as there is only one.
+    /// Ids of the images that services' names meant at their last `up`. Nodes get them from each other;
+    /// where a name means another image by now it is taken from a node that has this one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<String, String>,
+    /// Id of the node where `up` was made, with its files; empty as long as there is only one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub home: String,
 }
@@ -144,6 +148,7 @@ impl Stack {
             }
         }
         if let Some(before) = before {
+            stack.images.clone_from(&before.images);
             stack.keep_others(before, options.no_recreate);
         }
         if options.no_start {

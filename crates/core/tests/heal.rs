@@ -43,8 +43,8 @@ impl Node {
         let backoff = Backoff::default();
         let seen = &self.model.seen;
         self.ledger
-            .observe(stack, seen, &self.signs, &backoff, self.now);
-        let healing = heal(stack, seen, &self.ledger, &self.signs, self.now).unwrap();
+            .observe((stack, None), seen, &self.signs, &backoff, self.now);
+        let healing = heal((stack, None), seen, &self.ledger, &self.signs, self.now).unwrap();
         for (task, reason) in &healing.attempts {
             self.ledger.attempt(task, reason, &backoff, self.now);
         }
@@ -191,7 +191,7 @@ fn ends_are_judged_once_and_by_all_that_is_known() {
         let mut node = Node::new(&project);
         node.end(0, code);
         node.ledger.observe(
-            &stack,
+            (&stack, None),
             &node.model.seen,
             &signs,
             &Backoff::default(),
@@ -200,7 +200,7 @@ fn ends_are_judged_once_and_by_all_that_is_known() {
         // What is learned later does not change it.
         let later = Signs::default();
         node.ledger.observe(
-            &stack,
+            (&stack, None),
             &node.model.seen,
             &later,
             &Backoff::default(),
@@ -358,8 +358,8 @@ fn what_waits_for_a_job_that_failed_goes_on_waiting() {
     }
     let mut ledger = Ledger::default();
     let signs = Signs::default();
-    ledger.observe(&stack, &seen, &signs, &Backoff::default(), 0);
-    let healing = heal(&stack, &seen, &ledger, &signs, 0).unwrap();
+    ledger.observe((&stack, None), &seen, &signs, &Backoff::default(), 0);
+    let healing = heal((&stack, None), &seen, &ledger, &signs, 0).unwrap();
     let done: Vec<String> = healing
         .plan
         .steps

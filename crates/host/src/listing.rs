@@ -57,6 +57,8 @@ impl Engine {
             engine: version.engine,
             os: version.os,
             arch: version.arch,
+            engine_labels: labels(info.labels.unwrap_or_default()),
+            generic: generic(info.generic_resources.unwrap_or_default()),
             ..Report::default()
         })
     }
@@ -144,4 +146,25 @@ impl Engine {
         volumes.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(volumes)
     }
+}
+/// Labels as the Engine lists them, `key=value`.
+fn labels(lines: Vec<String>) -> BTreeMap<String, String> {
+    let pairs = lines.iter().map(|l| l.split_once('=').unwrap_or((l, "")));
+    pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+}
+
+/// How many of each resource an Engine declares (`node-generic-resources`): a number of them, or
+/// each by its name.
+fn generic(list: Vec<bollard::models::GenericResourcesInner>) -> BTreeMap<String, i64> {
+    let mut all: BTreeMap<String, i64> = BTreeMap::new();
+    for resource in list {
+        if let Some(named) = resource.named_resource_spec {
+            *all.entry(named.kind.unwrap_or_default()).or_default() += 1;
+        }
+        if let Some(number) = resource.discrete_resource_spec {
+            let count = number.value.unwrap_or(0);
+            *all.entry(number.kind.unwrap_or_default()).or_default() += count;
+        }
+    }
+    all
 }

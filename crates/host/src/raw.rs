@@ -18,10 +18,14 @@ impl Engine {
     /// # Errors
     /// The Engine cannot be reached or has no such container.
     pub async fn inspect_raw(&self, id: &str, size: bool) -> Result<Value, Error> {
-        let context = format!("cannot inspect {id}");
         let size = if size { "?size=1" } else { "" };
         let path = format!("/v{}/containers/{id}/json{size}", self.api());
-        let answer = self.get(&path).await.map_err(|e| Error::Gone {
+        self.get_json(&path, &format!("cannot inspect {id}")).await
+    }
+
+    /// The answer to a request, as it is written.
+    pub(crate) async fn get_json(&self, path: &str, context: &str) -> Result<Value, Error> {
+        let answer = self.get(path).await.map_err(|e| Error::Gone {
             reason: format!("{context}: {e}"),
         })?;
         let gone = |what: &str| Error::Gone {
@@ -32,7 +36,7 @@ impl Engine {
         match status {
             200 => Ok(body),
             status => Err(Error::Refused {
-                context,
+                context: context.to_owned(),
                 message: body["message"].as_str().unwrap_or_default().to_owned(),
                 status,
             }),

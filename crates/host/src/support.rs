@@ -113,10 +113,10 @@ static RULES: &[Rule] = &[
     rule("services.*.deploy.mode", Wharfie, "on one host `global` is one container"),
     on("services.*.deploy.mode", "replicated-job", Refused("jobs come with the cluster")),
     on("services.*.deploy.mode", "global-job", Refused("jobs come with the cluster")),
-    rule("services.*.deploy.placement", Notice(ONE_HOST), ""),
+    rule("services.*.deploy.placement", Wharfie, "where tasks run; without other nodes it has no effect"),
     rule("services.*.deploy.replicas", Wharfie, "number of containers"),
     rule("services.*.deploy.resources.limits", Engine, ""),
-    rule("services.*.deploy.resources.reservations.cpus", Notice("one host reserves no CPUs"), ""),
+    rule("services.*.deploy.resources.reservations.cpus", Wharfie, "where tasks run; without other nodes it has no effect"),
     rule("services.*.deploy.resources.reservations.devices", Engine, ""),
     rule("services.*.deploy.resources.reservations.generic_resources", Refused("a plain Engine has no generic resources"), ""),
     rule("services.*.deploy.resources.reservations.memory", Engine, ""),
@@ -124,8 +124,8 @@ static RULES: &[Rule] = &[
     rule("services.*.deploy.restart_policy.delay", Notice("the Engine has its own delays"), ""),
     rule("services.*.deploy.restart_policy.max_attempts", Engine, "with `on-failure`"),
     rule("services.*.deploy.restart_policy.window", Notice("the Engine has its own window"), ""),
-    rule("services.*.deploy.rollback_config", Notice("rollouts come with the agent"), ""),
-    rule("services.*.deploy.update_config", Notice("rollouts come with the agent"), ""),
+    rule("services.*.deploy.rollback_config", Wharfie, "how a rollout goes back"),
+    rule("services.*.deploy.update_config", Wharfie, "rollouts, by the agent"),
     rule("services.*.develop", Wharfie, "by `watch` and `up --watch`"),
     rule("services.*.device_cgroup_rules", Engine, ""),
     rule("services.*.devices", Engine, "CDI names from API 1.44"),
@@ -534,7 +534,7 @@ mod tests {
             "annotations": {"a": "b"},
             "volumes": [{"type": "bind", "source": "/a", "target": "/a"}, {"type": "npipe", "source": "p", "target": "/p"}],
             "networks": {"default": {"mac_address": "02:42:ac:11:00:01"}},
-            "deploy": {"placement": {"constraints": ["node.role==manager"]}},
+            "deploy": {"labels": {"a": "b"}},
         });
         let mut project: Project =
             serde_json::from_value(serde_json::json!({"name": "p", "services": {"a": service}}))
@@ -563,7 +563,7 @@ mod tests {
                 .iter()
                 .map(|f| f.path.as_str())
                 .collect::<Vec<_>>(),
-            ["services.a.deploy.placement"]
+            ["services.a.deploy.labels"]
         );
         let new = check(&project, &plan, ApiVersion(1, 51), Builder::Classic);
         assert_eq!(new.refused.len(), 2, "{new:?}");

@@ -208,10 +208,12 @@ impl Lab {
             // A host without power has no cable to plug in.
             if host.namespace_file().exists() {
                 host.plug()?;
+                host.throttle(None)?;
             }
         }
         for client in self.clients_so_far() {
             client.plug()?;
+            client.throttle(None)?;
         }
         self.change_faults(|faults| *faults = Faults::default())
     }

@@ -83,6 +83,21 @@ pub(crate) fn set_carrier(layout: &Layout, name: &str, on: bool) -> Result<()> {
     tools::ip_batch(Some(&layout.lan_namespace()), &[line])
 }
 
+/// Limits what a machine sends, in bytes a second. What is too much waits, a second at most, rather
+/// than being lost. Only the sender's side: flows that share a narrow place may starve each other.
+pub(crate) fn throttle(layout: &Layout, name: &str, rate: Option<u64>) -> Result<()> {
+    let queue = match rate {
+        Some(rate) => format!("tbf rate {rate}bps burst 128kb latency 1s"),
+        None => "noqueue".to_owned(),
+    };
+    let mut tc = tools::command("nsenter");
+    tc.arg(net_argument(&layout.namespace(name)))
+        .args(["tc", "qdisc", "replace", "dev", INTERFACE, "root"])
+        .args(queue.split(' '));
+    tools::run(&mut tc)?;
+    Ok(())
+}
+
 /// Takes a machine's cable away with both its ends, at once: the kernel frees a namespace, and what
 /// is in it, some time later, and the name of the port must be free before.
 pub(crate) fn unplug_for_good(layout: &Layout, name: &str) -> Result<()> {

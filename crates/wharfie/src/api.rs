@@ -1,12 +1,13 @@
 //! What is said over the agent's socket: HTTP with JSON; answers that take a while are lines of
 //! JSON, one [`Message`] each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use wharfie_core::heal::Trouble;
 use wharfie_core::report::Report;
-use wharfie_core::{Intent, Plan};
+use wharfie_core::rollout::Status;
+use wharfie_core::{Intent, Plan, Stack};
 
 use crate::failure::{Failure, Message as Words};
 
@@ -60,6 +61,9 @@ pub(crate) struct Node {
     /// By how many milliseconds its clock is ahead of that of the node that answers.
     #[serde(default)]
     pub(crate) skew: Option<i64>,
+    /// Whether everything is to go elsewhere.
+    #[serde(default)]
+    pub(crate) drained: bool,
     /// What is seen there, as it said last.
     #[serde(default)]
     pub(crate) report: Option<Report>,
@@ -129,6 +133,7 @@ impl Node {
             labels: BTreeMap::new(),
             version: String::new(),
             skew: None,
+            drained: false,
             report: None,
         }
     }
@@ -169,10 +174,10 @@ pub(crate) struct StackInfo {
     pub(crate) troubles: Vec<Trouble>,
     /// Why the stack as a whole cannot be healed.
     pub(crate) trouble: Option<String>,
-    /// Name of its home, the node that keeps it.
+    /// Names of the nodes that its tasks are on, with commas between them.
     #[serde(default)]
     pub(crate) node: String,
-    /// Id of its home; empty if there is only one node.
+    /// Id of the node that most of it is on; empty if there is only one node.
     #[serde(default)]
     pub(crate) home: String,
 }
@@ -219,13 +224,117 @@ pub(crate) struct Request {
     /// Requests to the Engine at a time; 0 for the usual number.
     #[serde(default)]
     pub(crate) parallel: usize,
-    /// Node that is to be the stack's home: its name, id, or the beginning of its id. A stack that
-    /// has a home stays there.
+    /// Node that a new stack is to be on, as far as nothing stands against it: its name, id, or the
+    /// beginning of its id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) on: Option<String>,
     /// Wait until the change is durable on so many nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) replicated: Option<usize>,
+    /// Ids of the images that were prepared, by their names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) images: BTreeMap<String, String>,
+}
+
+/// `POST /v1/stacks/{name}/share`: a node's part of a change that its coordinator has written.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ShareRequest {
+    /// The change.
+    pub(crate) intent: Intent,
+    /// What was wanted before.
+    pub(crate) before: Option<Box<Stack>>,
+    /// What was written, as nodes send it to each other, in base64.
+    pub(crate) records: String,
+    /// Services whose tasks begin anew.
+    pub(crate) anew: Vec<String>,
+    /// Tasks that are stopped by this.
+    pub(crate) halted: BTreeSet<String>,
+    /// Requests to the Engine at a time; 0 for the usual number.
+    pub(crate) parallel: usize,
+}
+
+/// One rollout in `GET /v1/stacks/{name}/rollout`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Rollout {
+    /// Whether it has come to its end.
+    pub(crate) over: bool,
+    /// How far it is.
+    #[serde(flatten)]
+    pub(crate) status: Status,
+}
+
+/// `POST /v1/stacks/{name}/rollout`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RolloutChange {
+    /// What is to be done.
+    pub(crate) change: Change,
+    /// The services; all that it applies to, if none is named.
+    #[serde(default)]
+    pub(crate) services: Vec<String>,
+}
+
+/// `POST /v1/nodes/{node}/drain`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Drain {
+    /// Whether everything is to go elsewhere.
+    pub(crate) drained: bool,
+}
+
+/// `POST /v1/rebalance`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Rebalance {
+    /// The stacks; all if none is named.
+    pub(crate) stacks: Vec<String>,
+    /// Only say which moves there would be.
+    pub(crate) dry_run: bool,
+}
+
+/// A task that goes to another node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Moved {
+    /// The stack.
+    pub(crate) stack: String,
+    /// The task, as `service/number`.
+    pub(crate) task: String,
+    /// Name of the node that it leaves.
+    pub(crate) from: String,
+    /// Name of the node that it goes to.
+    pub(crate) to: String,
+}
+
+/// One task in `POST /v1/stacks/{name}/placement`, which takes a stack, or nothing for the one that is
+/// wanted.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Explained {
+    /// The task, as `service/number`.
+    pub(crate) task: String,
+    /// Name of the node that it is to be on, if there is one.
+    pub(crate) node: Option<String>,
+    /// Why.
+    pub(crate) why: String,
+}
+
+/// What can be done to a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Change {
+    /// It waits.
+    Pause,
+    /// It goes on.
+    Resume,
+    /// The former revision comes back.
+    Undo,
+}
+
+impl Change {
+    /// The word for it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Undo => "undo",
+        }
+    }
 }
 
 /// On how many nodes a change is.
@@ -260,13 +369,28 @@ pub(crate) enum Message {
     Plan {
         /// The plan.
         plan: Plan,
+        /// Name of the node that does it; empty if it is the one that decides.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        node: String,
     },
     /// Something happened to a step of the plan.
     Step {
+        /// Name of the node; empty if it is the one that decides.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        node: String,
         /// Index of the step.
         step: usize,
         /// What happened.
         event: StepEvent,
+    },
+    /// A service goes from one revision to the next, by and by.
+    Rollout {
+        /// The service.
+        service: String,
+        /// How far it is.
+        status: String,
+        /// Whether it has come to its end.
+        over: bool,
     },
     /// All is done.
     Done {
@@ -276,10 +400,10 @@ pub(crate) enum Message {
         #[serde(default)]
         durable: Option<Durable>,
     },
-    /// The stack's home is away: what is wanted is written down, and done when it is back.
+    /// A node does not answer: its part is done when it is back.
     Noted {
-        /// The home, and since when it is away.
-        home: String,
+        /// Why it does not.
+        why: String,
     },
     /// It came to nothing, or to less than all.
     Failed {
@@ -462,4 +586,58 @@ impl From<Fault> for Failure {
             FaultKind::Engine => Self::NoEngine(words),
         }
     }
+}
+
+/// `GET /v1/volumes`: a local volume of which all nodes know where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TiedVolume {
+    /// Name.
+    pub(crate) name: String,
+    /// Id of the node.
+    pub(crate) node: String,
+    /// The stack it was made for.
+    pub(crate) stack: String,
+}
+
+/// `POST /v1/volumes/move`: volumes go from the node that `?on=NODE` names to another one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct MoveVolumes {
+    /// Their names.
+    pub(crate) names: Vec<String>,
+    /// The other node.
+    pub(crate) to: String,
+    /// The old ones are not removed.
+    #[serde(default)]
+    pub(crate) keep: bool,
+}
+
+/// A line of the answer to [`MoveVolumes`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub(crate) enum Moving {
+    /// What is done now.
+    At {
+        /// In a line.
+        text: String,
+    },
+    /// Something that did not end it.
+    Note {
+        /// What.
+        text: String,
+    },
+    /// They are there.
+    Done,
+    /// They are where they were.
+    Failed {
+        /// Why.
+        fault: Fault,
+    },
+}
+
+/// `POST /v1/volumes/remove`: removes a volume of the node that `?on=NODE` names; or, with
+/// `/v1/volumes/forget`, only that it is known to be on a node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RemoveVolume {
+    /// Its name.
+    pub(crate) name: String,
 }

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Event, Mesh, Presence, now_millis};
 use crate::id::NodeId;
 use crate::swim::{Life, Liveness, Swim};
+use crate::wire::Lives;
 
 /// Something that the detector should know.
 pub(super) enum Sign {
@@ -34,8 +35,10 @@ pub(super) enum Sign {
     Leave(oneshot::Sender<()>),
 }
 
-/// What changes within this time is told together.
+/// What changes within this time is told together; in a large cluster, where a list of all takes
+/// longer to make, within the other.
 const TOGETHER: Duration = Duration::from_millis(10);
+const TOGETHER_LARGE: Duration = Duration::from_millis(100);
 /// Members of whom a peer is told at most.
 const TOLD: usize = 2_000;
 
@@ -45,7 +48,10 @@ pub(super) async fn run(mesh: Arc<Mesh>, mut signs: mpsc::UnboundedReceiver<Sign
     let mut swim = Swim::new(mesh.life, &mesh.setup.timing, rng);
     let (mut changed, mut published) = (false, Instant::now());
     loop {
-        let publish_at = changed.then(|| published + TOGETHER);
+        let large = mesh.is_large();
+        swim.set_large(large);
+        let together = if large { TOGETHER_LARGE } else { TOGETHER };
+        let publish_at = changed.then(|| published + together);
         let next = swim.next().into_iter().chain(publish_at).min();
         let sleep = async {
             match next {
@@ -58,19 +64,25 @@ pub(super) async fn run(mesh: Arc<Mesh>, mut signs: mpsc::UnboundedReceiver<Sign
                 None => return,
                 Some(sign) => note(&mut swim, sign),
             },
-            () = sleep => swim.tick(Instant::now()),
+            () = sleep => Vec::new(),
         };
         // Those that wait already are looked at together.
         while let Ok(sign) = signs.try_recv() {
             outgoing.extend(note(&mut swim, sign));
         }
+        // After them: nobody is silent whose answer waits here.
+        outgoing.extend(swim.tick(Instant::now()));
         for (to, datagram) in outgoing {
             mesh.datagram(to, datagram);
         }
         changed |= swim.has_changed();
         // In a large cluster many come up at once: they are told of together.
-        if changed && published.elapsed() >= TOGETHER {
-            publish(&mesh, &swim);
+        if changed && published.elapsed() >= together {
+            let news = swim.news();
+            publish(&mesh, &news);
+            if large && !news.is_empty() {
+                mesh.broadcast(&Lives(news), None);
+            }
             (changed, published) = (false, Instant::now());
         }
     }
@@ -100,29 +112,26 @@ fn note(swim: &mut Swim, sign: Sign) -> Vec<crate::swim::Outgoing> {
     }
 }
 
-fn publish(mesh: &Mesh, swim: &Swim) {
+/// Takes news over into who is there.
+fn publish(mesh: &Mesh, news: &[Member<Life>]) {
     let before = mesh.presence();
-    let presence: BTreeMap<NodeId, Presence> = swim
-        .liveness()
-        .into_iter()
-        .map(|(node, (life, liveness))| {
-            let same = before.get(&node).filter(|p| p.liveness == liveness);
-            let since = same.map_or_else(now_millis, |p| p.since);
-            let presence = Presence {
-                life,
-                liveness,
-                since,
-            };
-            (node, presence)
-        })
-        .collect();
+    let mut presence = BTreeMap::clone(&before);
+    let mut came_up = false;
+    for member in news.iter().filter(|m| m.id().node != mesh.me) {
+        let node = member.id().node;
+        let liveness = crate::swim::liveness(member);
+        let same = before.get(&node).filter(|p| p.liveness == liveness);
+        came_up |= same.is_none() && liveness == Liveness::Up;
+        let known = Presence {
+            life: *member.id(),
+            liveness,
+            since: same.map_or_else(now_millis, |p| p.since),
+        };
+        presence.insert(node, known);
+    }
     if presence == *before {
         return;
     }
-    let came_up = presence.iter().any(|(node, p)| {
-        let was = before.get(node).map(|p| p.liveness);
-        p.liveness == Liveness::Up && was != Some(Liveness::Up)
-    });
     mesh.presence.send_replace(Arc::new(presence));
     mesh.tell(Event::Liveness);
     if came_up {

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rand::seq::IndexedRandom;
+use rand::seq::IteratorRandom;
 use tokio::sync::Semaphore;
 
-use super::{FANOUT, Mesh};
+use super::{FANOUT, Mesh, Presence, ring};
 use crate::id::NodeId;
+use crate::swim::Liveness;
 use crate::transport::Why;
 
 /// How often is looked who must be called.
@@ -35,18 +36,32 @@ struct Line {
 pub(super) async fn run(mesh: Arc<Mesh>) {
     let lines = Arc::new(Semaphore::new(AT_A_TIME));
     let mut open: BTreeMap<NodeId, Line> = BTreeMap::new();
+    let mut chosen = Instant::now();
     loop {
         tokio::select! {
             () = mesh.dial.notified() => {}
             () = tokio::time::sleep(TICK) => {}
         }
         let now = Instant::now();
-        let wanted = wanted(&mesh);
+        let large = mesh.is_large();
+        let wanted = if large {
+            // Those just called have not answered yet: others in their place would be too many.
+            let choose = chosen.elapsed() >= TICK;
+            chosen = if choose { now } else { chosen };
+            wanted_in_large(&mesh, choose)
+        } else {
+            missing(&mesh)
+        };
         open.retain(|id, _| wanted.contains(id));
         for id in wanted {
             let line = open.entry(id).or_insert_with(|| Line {
                 since: now,
-                next: if mesh.me < id { now } else { now + COURTESY },
+                // In large clusters two hardly ever call each other at once, and somebody waits.
+                next: if large || mesh.me < id {
+                    now
+                } else {
+                    now + COURTESY
+                },
                 pause: SHORTEST,
             });
             if line.next > now {
@@ -68,44 +83,45 @@ pub(super) async fn run(mesh: Arc<Mesh>) {
                 drop(place);
             });
         }
-        if mesh.is_large() {
+        if large {
             close_idle(&mesh);
         }
     }
 }
 
-/// Members to whom there should be a link and is none.
-fn wanted(mesh: &Mesh) -> Vec<NodeId> {
+/// Members to whom there is no link.
+fn missing(mesh: &Mesh) -> Vec<NodeId> {
     let roster = mesh.door.roster();
-    let large = mesh.is_large();
     let links = mesh.links();
     let others = roster.members.keys().filter(|id| **id != mesh.me);
-    let missing: Vec<NodeId> = others
+    others
         .filter(|id| !links.contains_key(id))
         .copied()
-        .collect();
-    if !large {
-        return missing;
-    }
-    // A few at random keep a large cluster together; others are called as they are needed.
-    let mut wishes = mesh.wishes();
-    let wished: Vec<NodeId> = missing
-        .iter()
-        .filter(|id| wishes.contains(id))
-        .copied()
-        .collect();
-    wishes.clear();
-    drop(wishes);
-    let lacking = FANOUT.saturating_sub(links.len());
-    drop(links);
+        .collect()
+}
+
+/// The members who are called in a large cluster: those to whom somebody wants a link, the next of
+/// the ring, and, if more are to be chosen, a few at random. It looks at all only for these.
+fn wanted_in_large(mesh: &Mesh, choose: bool) -> Vec<NodeId> {
+    let mut wanted = std::mem::take(&mut *mesh.wishes());
+    let roster = mesh.door.roster();
     let presence = mesh.presence();
-    let down = |id: &&NodeId| {
-        let known = presence.get(*id);
-        known.is_some_and(|p| p.liveness == crate::swim::Liveness::Down)
+    let up = |id: &NodeId, known: &Presence| {
+        known.liveness != Liveness::Down && roster.members.contains_key(id)
     };
-    let up: Vec<NodeId> = missing.iter().filter(|id| !down(id)).copied().collect();
-    let random = up.sample(&mut super::rng(), lacking).copied();
-    wished.into_iter().chain(random).collect()
+    let next = ring::around(mesh.me, &presence).find(|(id, known)| up(id, known));
+    wanted.extend(next.map(|(id, _)| *id));
+    let links = mesh.links();
+    let missing =
+        |id: &NodeId| *id != mesh.me && roster.members.contains_key(id) && !links.contains_key(id);
+    wanted.retain(missing);
+    let lacking = FANOUT.saturating_sub(links.len());
+    if choose && lacking > 0 {
+        let members = roster.members.keys().copied().filter(missing);
+        let there = members.filter(|id| presence.get(id).is_none_or(|known| up(id, known)));
+        wanted.extend(there.sample(&mut super::rng(), lacking));
+    }
+    wanted.into_iter().collect()
 }
 
 async fn call(mesh: &Arc<Mesh>, id: NodeId) {
@@ -116,10 +132,12 @@ async fn call(mesh: &Arc<Mesh>, id: NodeId) {
 
 fn close_idle(mesh: &Mesh) {
     let links = mesh.links();
+    let neighbours = ring::neighbours(mesh.me, &links);
     let mut idle: Vec<_> = links
-        .values()
-        .filter(|p| p.used.elapsed() > IDLE && Arc::strong_count(&p.streams) == 1)
-        .map(|p| (p.used, Arc::clone(&p.link)))
+        .iter()
+        .filter(|(id, p)| p.used.elapsed() > IDLE && !neighbours.contains(id))
+        .filter(|(_, p)| Arc::strong_count(&p.streams) == 1)
+        .map(|(_, p)| (p.used, Arc::clone(&p.link)))
         .collect();
     let spare = links.len().saturating_sub(2 * FANOUT);
     drop(links);

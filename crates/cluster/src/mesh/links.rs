@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::{debug, info, warn};
 
 use super::detect::Sign;
@@ -15,8 +15,9 @@ use crate::id::NodeId;
 use crate::join;
 use crate::replica::Replica;
 use crate::roster::{MEMBER, REMOVED};
+use crate::swim::Liveness;
 use crate::transport::{Ended, Link, Purpose, Stream, Unreachable, Why};
-use crate::wire::{self, Durable, Hello, Opened, Opening, Records, Report, WireError};
+use crate::wire::{self, Durable, Hello, Lives, Opened, Opening, Records, Report, WireError};
 
 /// Service on which peers greet each other and tell what changes.
 pub(super) const PUSH: &str = "push";
@@ -151,7 +152,8 @@ async fn serve(of: Carrier, mut frames: mpsc::Receiver<Arc<Vec<u8>>>) {
     };
     let ended = tokio::select! {
         ended = link.ended() => ended,
-        ((), ()) = async { tokio::join!(streams, datagrams) } => Ended::Lost,
+        // The same end, seen from another side: one that was closed is not lost.
+        ((), ()) = async { tokio::join!(streams, datagrams) } => link.has_ended().unwrap_or(Ended::Lost),
         () = push => Ended::Lost,
     };
     let current = {
@@ -168,6 +170,12 @@ async fn serve(of: Carrier, mut frames: mpsc::Receiver<Arc<Vec<u8>>>) {
         return;
     }
     debug!(peer = peer.short(), ?ended, "link ended");
+    let known = mesh.presence().get(&peer).map(|p| p.liveness);
+    if known == Some(Liveness::Down) {
+        // As long as the link stood it was not taken for down here (`Cluster::nodes`), and the
+        // detector has nothing new to say of it.
+        mesh.tell(Event::Liveness);
+    }
     match ended {
         Ended::ByPeer(Why::Leaving) => mesh.sign(Sign::Left(peer)),
         Ended::ByPeer(Why::Removed) => {
@@ -235,8 +243,11 @@ async fn push(
     let mut stream = link.open().await.map_err(lost)?;
     let service = PUSH.to_owned();
     wire::send(&mut stream, &Opening { service }).await?;
-    let (known, tell) = oneshot::channel();
-    mesh.sign(Sign::Known(known));
+    // In a large cluster it would be much for each of many links: the comparison tells it if need be.
+    let known = match mesh.is_large() {
+        true => Vec::new(),
+        false => mesh.known().await,
+    };
     let hello = Hello {
         version: wire::VERSION,
         software: mesh.setup.software.clone(),
@@ -244,7 +255,7 @@ async fn push(
         life: mesh.life,
         time: now_millis(),
         stale: mesh.with_replica(|r| r.is_stale(now_millis())).await == Some(true),
-        known: tell.await.unwrap_or_default(),
+        known,
     };
     wire::send(&mut stream, &hello).await?;
     for record in mesh.lost_so_far().await {
@@ -309,14 +320,18 @@ async fn listen(of: &Carrier, stream: Stream) -> Result<(), WireError> {
         peered.skew = Some(skew);
     }
     info!(peer = peer.short(), version = hello.software, "connected");
+    let known_up = mesh.presence().get(&peer).is_some_and(|known| {
+        known.life.epoch >= hello.life.epoch && known.liveness == Liveness::Up
+    });
     mesh.sign(Sign::Linked(hello.life, hello.known));
     if !hello.stale {
         mesh.forsake_if_stale().await;
     }
     // Not before: the peer must not be given what is to be put aside.
     of.greeted.send_replace(true);
-    // What was missed is fetched at once, by one side.
-    if link.outgoing() {
+    // What was missed is fetched at once, by one side. In a large cluster most links are made to
+    // nodes that were there all the time, and there is nothing to fetch.
+    if link.outgoing() && !(mesh.is_large() && known_up) {
         let mesh = Arc::clone(mesh);
         tokio::spawn(async move {
             if let Err(e) = sync::with(&mesh, peer).await {
@@ -325,8 +340,8 @@ async fn listen(of: &Carrier, stream: Stream) -> Result<(), WireError> {
         });
     }
     loop {
+        // It does not keep the link from being idle: what is told goes over whatever link there is.
         let frame = wire::next(&mut read).await?;
-        mesh.use_link(peer);
         if let Some(Records(bytes)) = frame.read()? {
             match crate::replica::decode(&bytes) {
                 Ok(batch) => {
@@ -337,6 +352,8 @@ async fn listen(of: &Carrier, stream: Stream) -> Result<(), WireError> {
             }
         } else if let Some(report) = frame.read::<Report>()? {
             mesh.take_report(report, Some(peer));
+        } else if let Some(Lives(lives)) = frame.read()? {
+            mesh.sign(Sign::Told(lives));
         }
     }
 }

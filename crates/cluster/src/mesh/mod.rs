@@ -6,6 +6,7 @@ mod dial;
 mod held;
 mod links;
 mod push;
+mod ring;
 mod sync;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -22,13 +23,13 @@ use crate::id::NodeId;
 use crate::replica::{Batch, Key, Lost, Record, Replica};
 use crate::roster::{Door, MEMBER, REMOVED, Roster};
 use crate::swim::{Life, Liveness, Timing};
-use crate::transport::{BoxFuture, Link, Stream, Transport, Unreachable, Why};
+use crate::transport::{BoxFuture, Link, Stream, Transport, Why};
 use crate::wire::{self, ClusterId};
 
 pub use links::OpenError;
 
-/// Up to so many members each node has a link to every other; in larger clusters links are made
-/// as they are needed, and what changes is told further by those who hear it.
+/// Up to so many members each node has a link to every other; in larger clusters it keeps a few,
+/// makes others as they are needed, and what changes is told further by those who hear it.
 pub const FULL_MESH: usize = 200;
 /// How many are told in a larger cluster, by each who hears something new.
 const FANOUT: usize = 6;
@@ -120,6 +121,8 @@ pub struct Setup {
     pub timing: Timing,
     /// Pause between reconciliations with a random peer.
     pub reconcile: Duration,
+    /// Up to so many members are all linked to each other: [`FULL_MESH`].
+    pub full_mesh: usize,
 }
 
 impl Default for Setup {
@@ -129,6 +132,7 @@ impl Default for Setup {
             software: env!("CARGO_PKG_VERSION").to_owned(),
             timing: Timing::default(),
             reconcile: Duration::from_secs(3),
+            full_mesh: FULL_MESH,
         }
     }
 }
@@ -341,12 +345,16 @@ impl Mesh {
         self.transport.addresses()
     }
 
-    /// Where a peer is connected from, and by how many milliseconds its clock is ahead.
+    /// Whether there is a link to a node.
     #[must_use]
-    pub fn peer(&self, node: NodeId) -> Option<(Option<std::net::SocketAddr>, Option<i64>)> {
-        let links = self.links();
-        let peered = links.get(&node)?;
-        Some((peered.link.address(), peered.skew))
+    pub fn is_linked(&self, node: NodeId) -> bool {
+        self.links().contains_key(&node)
+    }
+
+    /// By how many milliseconds a peer's clock is ahead, once it said so.
+    #[must_use]
+    pub fn skew(&self, node: NodeId) -> Option<i64> {
+        self.links().get(&node)?.skew
     }
 
     /// What was sent so far.
@@ -543,21 +551,11 @@ impl Mesh {
     }
 
     fn is_large(&self) -> bool {
-        self.door.roster().members.len() > FULL_MESH
+        self.door.roster().members.len() > self.setup.full_mesh
     }
 
     fn reports(&self) -> MutexGuard<'_, BTreeMap<NodeId, wire::Report>> {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The newest report of each node.
-    #[must_use]
-    pub fn all_reports(&self) -> BTreeMap<NodeId, Vec<u8>> {
-        let reports = self.reports();
-        reports
-            .iter()
-            .map(|(id, r)| (*id, r.body.clone()))
-            .collect()
     }
 
     /// The newest report of a node.
@@ -579,16 +577,7 @@ impl Mesh {
     ) -> Result<Record, crate::store::Error> {
         let (mesh, note) = (Arc::clone(self), note.to_owned());
         let work = tokio::spawn(async move {
-            let written = mesh.with_replica(move |replica| {
-                replica.put(
-                    (&key.kind, &key.name),
-                    value,
-                    (&note, now_millis()),
-                    crate::Options::default(),
-                    None,
-                )
-            });
-            let record = written.await.unwrap_or_else(|| Err(ended()))?;
+            let record = write(Arc::clone(&mesh.replica), key, value, note).await?;
             mesh.follow(&[record.key()]).await;
             mesh.push(std::slice::from_ref(&record));
             Ok(record)
@@ -597,9 +586,25 @@ impl Mesh {
     }
 }
 
+/// Writes an object on the disk of this node.
+pub(crate) async fn write(
+    replica: Arc<Replica>,
+    key: Key,
+    value: Option<serde_json::Value>,
+    note: String,
+) -> Result<Record, crate::store::Error> {
+    let written = tokio::task::spawn_blocking(move || {
+        replica.put(
+            (&key.kind, &key.name),
+            value,
+            (&note, now_millis()),
+            crate::Options::default(),
+            None,
+        )
+    });
+    written.await.unwrap_or_else(|_| Err(ended()))
+}
+
 fn ended() -> crate::store::Error {
     crate::store::Error::Damaged("the writer ended".to_owned())
 }
-
-/// Why a peer cannot be reached.
-pub type Unreached = Unreachable;

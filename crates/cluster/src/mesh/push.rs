@@ -48,20 +48,24 @@ impl Mesh {
     }
 
     /// Sends a frame to all peers, in a large cluster to some.
-    fn broadcast(&self, said: &impl wire::Said, except: Option<NodeId>) {
+    pub(super) fn broadcast(&self, said: &impl wire::Said, except: Option<NodeId>) {
         let frame = match wire::encode(said) {
             Ok(bytes) => Arc::new(bytes),
             Err(e) => return tracing::error!("it cannot be told to others: {e}"),
         };
         let large = self.is_large();
         let links = self.links();
-        let all = links.iter().filter(|(id, _)| Some(**id) != except);
-        let chosen: Vec<_> = if large {
-            all.sample(&mut super::rng(), FANOUT)
+        let all = links.keys().filter(|id| Some(**id) != except);
+        let chosen: BTreeSet<NodeId> = if large {
+            // Some at random make it fast, and the neighbours that nobody is left out.
+            let random = all.sample(&mut super::rng(), FANOUT).into_iter().copied();
+            random
+                .chain(super::ring::neighbours(self.me, &links))
+                .collect()
         } else {
-            all.collect()
+            all.copied().collect()
         };
-        for (_, peered) in chosen {
+        for peered in chosen.iter().filter_map(|id| links.get(id)) {
             // One that does not keep up is told when the two compare what they have.
             let _ = peered.outbox.try_send(Arc::clone(&frame));
         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::seen::{Container, Health, Seen, State};
+use crate::share::Share;
 use crate::wanted::{Stack, service_of, task};
 
 /// Milliseconds since 1970.
@@ -77,6 +78,9 @@ pub struct Record {
     /// What was wrong at the last attempt, or what the attempt failed with.
     #[serde(skip)]
     pub reason: String,
+    /// Whether the last attempt failed.
+    #[serde(skip)]
+    pub failed: bool,
 }
 
 /// What is remembered of a stack's tasks, by [`task`].
@@ -105,16 +109,20 @@ const KILLED: [i64; 2] = [137, 143];
 const UNSEEN: i64 = 255;
 
 impl Ledger {
-    /// Takes note of what is seen.
+    /// Takes note of what is seen of all of a stack, or of a share of it.
     pub fn observe(
         &mut self,
-        stack: &Stack,
+        (stack, share): (&Stack, Option<&Share>),
         seen: &Seen,
         signs: &Signs,
         backoff: &Backoff,
         now: Millis,
     ) {
-        let own = |c: &&Container| !c.oneoff && c.number <= stack.count(&c.service);
+        let wanted = |service: &str, number: u32| match share {
+            None => number <= stack.count(service),
+            Some(share) => share.is_here(service, number) || share.is_aside(service, number),
+        };
+        let own = |c: &&Container| !c.oneoff && wanted(&c.service, c.number);
         for container in seen.containers.iter().filter(own) {
             let record = self
                 .tasks
@@ -127,7 +135,7 @@ impl Ledger {
         }
         self.tasks.retain(|key, _| {
             let number = key.rsplit_once('/').and_then(|(_, n)| n.parse().ok());
-            number.is_some_and(|n: u32| n <= stack.count(service_of(key)))
+            number.is_some_and(|n: u32| wanted(service_of(key), n))
         });
     }
 
@@ -186,6 +194,15 @@ impl Ledger {
         record.next = now + backoff.pause(record.attempts);
         record.since = None;
         reason.clone_into(&mut record.reason);
+        record.failed = false;
+    }
+
+    /// The last attempt at a task failed.
+    pub fn fail(&mut self, task: &str, why: &str) {
+        if let Some(record) = self.tasks.get_mut(task) {
+            why.clone_into(&mut record.reason);
+            record.failed = true;
+        }
     }
 
     /// Takes an attempt back that was not begun.
@@ -215,6 +232,7 @@ impl Record {
                     self.attempts = 0;
                     self.next = 0;
                     self.reason.clear();
+                    self.failed = false;
                 }
             }
             State::Exited | State::Dead => {

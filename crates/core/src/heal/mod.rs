@@ -18,7 +18,11 @@ use crate::names;
 use crate::plan::{Operation, Plan};
 use crate::reconcile::{Refusal, UpOptions, lifecycle, up};
 use crate::seen::{Container, Health, Seen};
+use crate::share::Share;
 use crate::wanted::{Stack, service_of, task};
+
+/// What is said of a task that was not on this node before.
+const NEW: &str = "it is new here";
 
 /// What is to be done now, and when to look again.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -40,17 +44,20 @@ pub struct Trouble {
     pub attempts: u32,
     /// What was wrong, or what the last attempt failed with.
     pub reason: String,
+    /// Whether the last attempt failed.
+    #[serde(default)]
+    pub failed: bool,
     /// When the next attempt may be made, in milliseconds since 1970.
     pub next: Millis,
 }
 
-/// Decides what to do. The ledger has observed the same `seen`; `attempts` of the result are to
-/// be entered into it.
+/// Decides what to do, for all of a stack or for a share of it. The ledger has observed the same
+/// `seen`; `attempts` of the result are to be entered into it.
 ///
 /// # Errors
 /// A [`Refusal`] if something outside is missing, such as an external network.
 pub fn heal(
-    stack: &Stack,
+    (stack, share): (&Stack, Option<&Share>),
     seen: &Seen,
     ledger: &Ledger,
     signs: &Signs,
@@ -63,12 +70,21 @@ pub fn heal(
     let options = UpOptions {
         pull: Some("missing".to_owned()),
         replace: to_replace(stack, seen, signs),
+        share: share.cloned(),
         ..stack.options()
     };
     let whole = up(&stack.project, &known, &options)?;
-    let tasks = task_names(stack, seen, &whole);
+    let tasks = task_names(stack, share, seen, &whole);
     let mut healing = Healing::default();
     let mut made: BTreeSet<String> = BTreeSet::new();
+    let updates = whole
+        .steps
+        .iter()
+        .map(|s| &s.operation)
+        .filter(|o| is_update(o));
+    let updated: BTreeSet<&String> = updates
+        .filter_map(|o| tasks.get(o.container()?.1))
+        .collect();
     let plan = lifecycle::filter_map(&whole, |operation| {
         let key = operation.container().and_then(|(_, name)| tasks.get(name));
         let Some(key) = key else {
@@ -80,7 +96,13 @@ pub fn heal(
         if !is_attempt(operation) {
             return Some(operation.clone());
         }
-        if stays(stack, ledger, key, operation) {
+        // What is made anew is started too, however the one before it ended.
+        if stays(
+            stack,
+            ledger,
+            key,
+            is_update(operation) || updated.contains(key),
+        ) {
             return None;
         }
         let next = ledger.tasks.get(key).map_or(0, |r| r.next);
@@ -96,21 +118,29 @@ pub fn heal(
                     .map(|s| names::image(&stack.project, s)),
             );
         }
-        let reason = why(operation, seen);
+        let known = ledger
+            .tasks
+            .get(key)
+            .is_some_and(|r| !r.container.is_empty());
+        let reason = match operation {
+            Operation::CreateContainer { .. } if share.is_some() && !known => NEW.to_owned(),
+            _ => why(operation, seen),
+        };
         healing.attempts.entry(key.clone()).or_insert(reason);
         Some(operation.clone())
     });
     healing.plan = without_idle_steps(&plan, &made);
-    healing.plan.append(&to_stop(stack, seen, ledger));
+    healing.plan.append(&to_stop(stack, share, seen, ledger));
     Ok(healing)
 }
 
 /// Stops what another node was told to stop, while this one could not be asked.
-fn to_stop(stack: &Stack, seen: &Seen, ledger: &Ledger) -> Plan {
+fn to_stop(stack: &Stack, share: Option<&Share>, seen: &Seen, ledger: &Ledger) -> Plan {
     let due = |container: &Container| {
         let key = task(&container.service, container.number);
         let done = ledger.tasks.get(&key).is_some_and(|r| r.halted);
-        stack.halted.contains(&key) && !done
+        let here = share.is_none_or(|s| s.is_here(&container.service, container.number));
+        here && stack.halted.contains(&key) && !done
     };
     let due: BTreeSet<&str> = seen
         .containers
@@ -131,11 +161,15 @@ fn to_stop(stack: &Stack, seen: &Seen, ledger: &Ledger) -> Plan {
 /// The tasks that were not well, for people to see.
 #[must_use]
 pub fn troubles(ledger: &Ledger) -> Vec<Trouble> {
-    let sick = ledger.tasks.iter().filter(|(_, r)| r.attempts > 0);
+    // To be begun is no trouble.
+    let begun = |r: &Record| r.attempts > 1 || r.reason != NEW;
+    let sick = ledger.tasks.iter();
+    let sick = sick.filter(|(_, r)| r.attempts > 0 && begun(r));
     sick.map(|(task, r)| Trouble {
         task: task.clone(),
         attempts: r.attempts,
         reason: r.reason.clone(),
+        failed: r.failed,
         next: r.next,
     })
     .collect()
@@ -186,8 +220,22 @@ fn to_replace(stack: &Stack, seen: &Seen, signs: &Signs) -> BTreeMap<String, Str
 }
 
 /// Keys of tasks by the names that their containers have or get.
-fn task_names(stack: &Stack, seen: &Seen, plan: &Plan) -> BTreeMap<String, String> {
+fn task_names(
+    stack: &Stack,
+    share: Option<&Share>,
+    seen: &Seen,
+    plan: &Plan,
+) -> BTreeMap<String, String> {
     let mut tasks = BTreeMap::new();
+    for (name, numbers) in share.into_iter().flat_map(|s| &s.elsewhere) {
+        let Some(service) = stack.project.any_service(name) else {
+            continue;
+        };
+        for number in numbers.keys() {
+            let container = names::container(&stack.project.name, service, *number);
+            tasks.insert(container, task(name, *number));
+        }
+    }
     for c in seen.containers.iter().filter(|c| !c.oneoff) {
         let key = task(&c.service, c.number);
         if let Some(service) = stack.project.any_service(&c.service) {
@@ -237,7 +285,7 @@ fn is_settled(stack: &Stack, ledger: &Ledger, key: &str, condition: Condition) -
 }
 
 /// Whether a task is meant to stay as it is.
-fn stays(stack: &Stack, ledger: &Ledger, key: &str, operation: &Operation) -> bool {
+fn stays(stack: &Stack, ledger: &Ledger, key: &str, is_update: bool) -> bool {
     if stack.halted.contains(key) {
         return true;
     }
@@ -251,8 +299,8 @@ fn stays(stack: &Stack, ledger: &Ledger, key: &str, operation: &Operation) -> bo
     let record = ledger.tasks.get(key).filter(|r| !r.asked);
     match record.and_then(|r| r.end) {
         // What is out of date is made anew, however it ended.
-        Some(End::Own(code)) => policy.accepts(code) && !is_update(operation),
-        Some(End::Cut(_)) => policy == Policy::Never && !is_update(operation),
+        Some(End::Own(code)) => policy.accepts(code) && !is_update,
+        Some(End::Cut(_)) => policy == Policy::Never && !is_update,
         None => false,
     }
 }

@@ -145,6 +145,7 @@ pub fn start(project: Option<&Project>, seen: &Seen, services: &[String]) -> Pla
                     name: other.name.clone(),
                     condition: how.condition,
                     required: how.required,
+                    elsewhere: false,
                 };
                 let selected = services.is_empty() || services.contains(dependency);
                 if how.condition != wharfie_compose::model::Condition::Started

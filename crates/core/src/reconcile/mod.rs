@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 
 pub use down::{DownOptions, RemoveImages, down};
 pub use select::{dependents_first, selection};
-pub use up::up;
+pub use up::{holds_there, up};
+
+use crate::share::Share;
 
 /// How `up` goes about it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -55,6 +57,9 @@ pub struct UpOptions {
     /// Ids of containers that are to be replaced though they are as wanted, with the reason.
     #[serde(skip)]
     pub replace: BTreeMap<String, String>,
+    /// What of the project is this node's own; all if unset.
+    #[serde(skip)]
+    pub share: Option<Share>,
 }
 
 /// Why no plan can be made.

@@ -128,7 +128,10 @@ fn one(port: Port, owner: &Owner) -> Finding {
                 ),
             );
         }
-        Owner::Listens(Listener::Hidden) => "a process that only root may see".to_owned(),
+        Owner::Listens(Listener::Hidden) => {
+            let seen = "a process that only root may see has it, perhaps the agent";
+            return Finding::unknown(check, seen).mend("ask as root: `sudo wharfie doctor`");
+        }
         Owner::Container(name) => format!("container {name}"),
     };
     let seen = format!("{who} has it; Wharfie uses it for {}", port.purpose);
@@ -174,6 +177,8 @@ mod tests {
             with(4789, Owner::Listens(Listener::Kernel)).verdict,
             Verdict::Ok
         );
+        let hidden = with(7700, Owner::Listens(Listener::Hidden));
+        assert_eq!(hidden.verdict, Verdict::Unknown);
     }
 
     #[test]

@@ -4,13 +4,24 @@ use std::collections::BTreeMap;
 
 use bollard::models::NetworkConnectRequest;
 use bollard::query_parameters::{CreateContainerOptionsBuilder, UploadToContainerOptionsBuilder};
-use wharfie_compose::model::Service;
+use wharfie_compose::model::{Condition, Service};
 use wharfie_core::labels;
 
 use super::Executor;
 use crate::memory::Kept;
 use crate::translate::{self, Wanted};
 use crate::{Engine, Error, inject};
+
+/// How a container is made anew.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Recreation {
+    /// Anonymous volumes are not taken over.
+    pub(super) renew_volumes: bool,
+    /// The new one runs before the old one is stopped.
+    pub(super) start_first: bool,
+    /// Seconds to stop in, in place of the service's own.
+    pub(super) timeout: Option<i64>,
+}
 
 impl Executor<'_> {
     /// Of a container's anonymous volumes those that the file or the image still declares.
@@ -54,7 +65,8 @@ impl Executor<'_> {
         let Some((number, id)) = found else {
             return Err(Error::Local(format!("no such container: {name}")));
         };
-        self.recreate(service, number, name, &id, false, None).await
+        self.recreate(service, number, name, &id, Recreation::default())
+            .await
     }
 
     /// Makes a container under the name `made_as`; `name` is what it is called in the end.
@@ -142,10 +154,14 @@ impl Executor<'_> {
         number: u32,
         name: &str,
         old: &str,
-        renew_volumes: bool,
-        timeout: Option<i64>,
+        how: Recreation,
     ) -> Result<(), Error> {
         let engine = self.engine;
+        let Recreation {
+            renew_volumes,
+            start_first,
+            timeout,
+        } = how;
         let inspected = match engine.inspect(old).await {
             // Somebody has just removed it.
             Err(e) if e.is_not_found() => {
@@ -173,6 +189,11 @@ impl Executor<'_> {
             .create(service, number, name, &temporary, inherited, Some(old))
             .await?;
         let swap = async {
+            if running && start_first {
+                engine.start(&id).await?;
+                // Healthy, if it has a health check.
+                self.wait(&id, Condition::Started).await?;
+            }
             if running {
                 self.hooks(service, old, |s| &s.pre_stop, "pre_stop")
                     .await?;

@@ -12,11 +12,12 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Semaphore, watch};
 use wharfie_compose::model::{Project, Service};
-use wharfie_core::{Operation, Plan, Seen};
+use wharfie_core::{Container, Operation, Plan, Seen};
 
 use crate::build::BuildFlags;
 use crate::translate::Other;
 use crate::{Engine, Error};
+use containers::Recreation;
 
 /// Requests to the Engine at a time: more do not make it faster.
 const PARALLEL: usize = 16;
@@ -53,7 +54,12 @@ pub struct ExecuteContext<'a> {
     /// Becomes true when the work is to be given up: what is at work is finished, but containers
     /// are not waited for while they stop, and nothing new is begun.
     pub cancel: Option<watch::Receiver<bool>>,
+    /// Containers of other nodes by name, as reported last; none where there are no others.
+    pub elsewhere: Option<&'a Elsewhere>,
 }
+
+/// Finds a container of another node by its name.
+pub type Elsewhere = dyn Fn(&str) -> Option<Container> + Send + Sync;
 
 /// Containers of each service, by number, as they are now.
 type Containers = BTreeMap<String, BTreeMap<u32, Other>>;
@@ -261,11 +267,16 @@ impl Executor<'_> {
                 name,
                 old,
                 renew_volumes,
+                start_first,
                 timeout,
                 ..
             } => {
-                self.recreate(service, *number, name, old, *renew_volumes, *timeout)
-                    .await
+                let how = Recreation {
+                    renew_volumes: *renew_volumes,
+                    start_first: *start_first,
+                    timeout: *timeout,
+                };
+                self.recreate(service, *number, name, old, how).await
             }
             Operation::StartContainer { service, name } => {
                 match engine.start(name).await {
@@ -309,14 +320,21 @@ impl Executor<'_> {
                 name,
                 condition,
                 required,
+                elsewhere,
                 ..
-            } => match self.wait(name, *condition).await {
-                Err(error) if !required => {
-                    note(&format!("{error}; it is not required"));
-                    Ok(())
+            } => {
+                let met = match elsewhere {
+                    true => self.wait_elsewhere(name, *condition).await,
+                    false => self.wait(name, *condition).await,
+                };
+                match met {
+                    Err(error) if !required => {
+                        note(&format!("{error}; it is not required"));
+                        Ok(())
+                    }
+                    result => result,
                 }
-                result => result,
-            },
+            }
             Operation::StopContainer {
                 service,
                 id,

@@ -10,6 +10,9 @@ use super::Executor;
 use crate::Error;
 use crate::session::ExecOptions;
 
+/// How often is looked at what other nodes report.
+const ELSEWHERE: Duration = Duration::from_millis(30);
+
 impl Executor<'_> {
     pub(super) async fn hooks(
         &self,
@@ -45,6 +48,25 @@ impl Executor<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Waits until a container of another node meets a condition, by what that node reports.
+    pub(super) async fn wait_elsewhere(
+        &self,
+        name: &str,
+        condition: Condition,
+    ) -> Result<(), Error> {
+        let find = self.context.elsewhere;
+        loop {
+            let container = find.and_then(|find| find(name));
+            if container.is_some_and(|c| wharfie_core::reconcile::holds_there(condition, &c)) {
+                return Ok(());
+            }
+            if self.failed.load(Ordering::Relaxed) || self.is_cancelled() {
+                return Err(Error::Cancelled(format!("waiting for container {name}")));
+            }
+            tokio::time::sleep(ELSEWHERE).await;
+        }
     }
 
     /// Waits until a container meets a condition. `Started` is what `--wait` waits for: it runs,

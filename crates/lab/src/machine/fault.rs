@@ -34,9 +34,16 @@ impl Machine {
         self.fault(|faults, name| faults.lose(name, percent))
     }
 
+    /// This machine sends so many bytes a second at most, as through a slow cable: what a test is to
+    /// break in the middle then has a middle. `None` ends it.
+    pub fn throttle(&self, rate: Option<u64>) -> Result<()> {
+        lan::throttle(self.layout(), self.name(), rate)
+    }
+
     /// Takes away every fault this machine has a part in, and plugs its cable in.
     pub fn heal(&self) -> Result<()> {
         self.plug()?;
+        self.throttle(None)?;
         self.fault(|faults, name| faults.heal(name))
     }
 

@@ -9,15 +9,20 @@ use tokio::sync::watch;
 use tracing::info;
 use wharfie_cluster::{Options, Record};
 use wharfie_compose::model::Project;
+use wharfie_core::assignment::Assignments;
 use wharfie_core::intent::Change;
 use wharfie_core::reconcile::Refusal;
+use wharfie_core::rollout;
 use wharfie_core::wanted::Definition;
-use wharfie_core::{Intent, Plan, Stack};
+use wharfie_core::{Intent, Plan, Seen, Stack};
 use wharfie_host::{Engine, Event, ExecuteContext, Progress, Scope};
 
+use super::coordinate::Assigned;
 use super::keeper::{Keeper, STACK, UNFINISHED, now, with_replica};
 use super::slot::{Kept, Slot};
-use crate::api::{Durable, Fault, FaultKind, Message, NodeState, Request, Version, What};
+use super::spread;
+use super::world::Side;
+use crate::api::{Durable, Fault, FaultKind, Message, Request, ShareRequest, Version, What};
 use crate::failure::Failure;
 
 /// How long is waited until a change is durable on all nodes that are up; and on as many as were
@@ -36,9 +41,18 @@ impl Keeper {
         name: String,
         request: Request,
         tell: UnboundedSender<Message>,
-        cancel: watch::Receiver<bool>,
+        mut cancel: watch::Receiver<bool>,
     ) {
-        let last = match self.carry_out(&name, request, &tell, cancel).await {
+        let since = now();
+        let carried = self.carry_out(&name, request, &tell, cancel.clone()).await;
+        let followed = match carried {
+            Ok(done) => {
+                let rollouts = self.follow_rollouts(&name, since, &tell, &mut cancel);
+                rollouts.await.map(|()| done)
+            }
+            Err(faults) => Err(faults),
+        };
+        let last = match followed {
             Ok((revision, durable)) => Message::Done { revision, durable },
             Err(failures) => Message::Failed { failures },
         };
@@ -66,26 +80,108 @@ impl Keeper {
                 }
             }
         };
-        self.check_home(name, &kept)
-            .map_err(|failure| one(failure.into()))?;
+        if self.is_closing() {
+            return Err(one(
+                Failure::failed("the agent is just ending: try again").into()
+            ));
+        }
         self.check_replicated(request.replicated)
             .map_err(|failure| one(failure.into()))?;
-        let engine = self.engine().map_err(one)?;
         let intent = self.intent(name, request.what).await.map_err(one)?;
         let project = intent
             .project()
             .or_else(|| kept.stack.as_ref().map(|s| s.project.clone()));
-        let scope = scope(&intent, name, project.as_ref());
-        let seen = engine.observe(scope).await.map_err(|e| one(e.into()))?;
-        let decision = intent.decide(kept.stack.as_ref(), project.as_ref(), &seen);
+        let mut seen = self
+            .look(name, &intent, project.as_ref())
+            .await
+            .map_err(one)?;
+        let before = kept.stack.clone();
+        let (_, others) = self.view().containers(name);
+        let mut all = seen.clone().unwrap_or_default();
+        all.containers
+            .extend(others.into_iter().map(|o| o.container));
+        let former = before
+            .as_ref()
+            .map(|stack| self.share(name, stack, &kept.assignments));
+        let decision = intent.decide(before.as_ref(), project.as_ref(), &all, former.as_ref());
         let decision = decision.map_err(|refusal| one(refusal.into()))?;
+        let mut change = self.at_home(decision.change, before.as_ref(), request.on.as_deref());
+        if let Change::Put(stack) = &mut change
+            && !self.is_alone()
+        {
+            stack.images.extend(request.images);
+            let project = &stack.project;
+            let named = project.services.values();
+            let named = named.map(|s| wharfie_core::names::image(project, s));
+            let named: BTreeSet<String> = named.collect();
+            stack.images.retain(|name, _| named.contains(name));
+        }
+        let after = match &change {
+            Change::Put(stack) => Some(stack.as_ref().clone()),
+            Change::Keep => before.clone(),
+            Change::Delete => None,
+        };
+        let assigned = match &after {
+            Some(stack) => self.assign_changed(name, before.as_ref(), stack, &kept.assignments),
+            None => Assigned::default(),
+        };
+        let share = after
+            .as_ref()
+            .map(|stack| self.share_now(name, stack, &assigned.assignments));
+        let mut plan = Plan::default();
+        if let Some(seen) = &mut seen {
+            let decide =
+                |seen: &Seen| intent.plan(before.as_ref(), project.as_ref(), seen, share.as_ref());
+            plan = decide(seen).map_err(|refusal| one(refusal.into()))?;
+            let taken = match project.as_ref() {
+                Some(_) if self.is_alone() => false,
+                Some(project) => {
+                    let of = Stack {
+                        project: project.clone(),
+                        images: after.as_ref().map(|s| s.images.clone()).unwrap_or_default(),
+                        ..Stack::default()
+                    };
+                    self.take_images(&of, share.as_ref(), seen).await
+                }
+                None => false,
+            };
+            if taken
+                && let Some(again) = self
+                    .look(name, &intent, project.as_ref())
+                    .await
+                    .map_err(one)?
+            {
+                plan = decide(&again).map_err(|refusal| one(refusal.into()))?;
+                *seen = again;
+            }
+        }
+        let involved = self.involved(name, &intent, &kept.assignments, &assigned.assignments);
         let unfinished = unfinished(&intent, project.as_ref());
         let halted = |kept: &Kept| kept.stack.as_ref().map(|s| s.halted.clone());
-        let before = halted(&kept).unwrap_or_default();
-        let written = self
-            .write(name, &mut kept, decision.change, intent.word(), unfinished)
+        let halted_before = halted(&kept).unwrap_or_default();
+        // Where tasks are is written first: as long as both do not agree, nodes wait.
+        let placed = self
+            .write_assigned(name, &mut kept, assigned, intent.word())
             .await
             .map_err(|failure| one(failure.into()))?;
+        let written = self
+            .write(name, &mut kept, change, intent.word(), unfinished)
+            .await
+            .map_err(|failure| one(failure.into()))?;
+        let after = halted(&kept).unwrap_or_default();
+        let halted: BTreeSet<String> = after.difference(&halted_before).cloned().collect();
+        let records: Vec<Record> = written.iter().cloned().chain(placed.clone()).collect();
+        let asked = ShareRequest {
+            intent: intent.clone(),
+            before: before.map(Box::new),
+            records: spread::packed(&records),
+            anew: decision.anew.clone(),
+            halted: halted.clone(),
+            parallel: request.parallel,
+        };
+        let answers = self.ask_others(name, involved, &asked, tell).await;
+        let elsewhere = Self::hear_others(answers, tell, cancel.clone());
+        self.fleet.tell(placed);
         let written = match written {
             // Nothing was to be written: then it is about what is wanted already.
             None if request.replicated.is_some() && kept.stack.is_some() => self
@@ -96,54 +192,149 @@ impl Keeper {
         };
         // The others hear of it while it is done here.
         let durable = written.map(|record| tokio::spawn(self.durable(record, request.replicated)));
-        kept.ledger.ask(&decision.anew);
-        let after = halted(&kept).unwrap_or_default();
-        kept.ledger.halt(after.difference(&before));
-        if kept.stack.is_none() {
-            self.forget(&slot, &mut kept).await;
-        } else {
-            self.save(&slot, &mut kept).await;
-        }
-        self.show(&slot, &kept);
-        let plan = decision.plan;
-        let _ = tell.send(Message::Plan { plan: plan.clone() });
-        let context = ExecuteContext {
-            project: project.as_ref(),
-            seen: &seen,
-            build: Default::default(),
-            parallel: request.parallel,
-            cancel: Some(cancel),
+        let here = async {
+            match &seen {
+                Some(seen) => {
+                    let work = Work {
+                        intent: &intent,
+                        project: project.as_ref(),
+                        seen,
+                        plan: &plan,
+                        anew: &decision.anew,
+                        halted: &halted,
+                        parallel: request.parallel,
+                    };
+                    self.execute_here(&slot, &mut kept, work, tell, cancel)
+                        .await
+                }
+                None => Ok(()),
+            }
         };
-        let teller = Teller {
-            tell,
-            done: Mutex::default(),
-        };
-        let outcome = engine.execute(&context, &plan, &teller).await;
-        let undone = teller.undone(&plan);
-        let answered = decision.anew.iter().filter(|s| !undone.contains(*s));
-        kept.ledger.answered(answered);
-        if kept.stack.is_some() {
-            self.save(&slot, &mut kept).await;
+        let (here, elsewhere) = tokio::join!(here, elsewhere);
+        let mut faults = here.err().unwrap_or_default();
+        faults.extend(elsewhere);
+        if !faults.is_empty() {
+            return Err(faults);
         }
-        // What failed was told; what was cut short is brought to its end.
-        if !outcome.as_ref().is_err_and(|e| e.iter().any(cut_short)) {
-            self.note_unfinished(name, &mut kept, None)
-                .await
-                .map_err(|failure| one(failure.into()))?;
-        }
-        info!(
-            stack = name,
-            command = intent.word(),
-            steps = plan.steps.len(),
-            failures = outcome.as_ref().err().map_or(0, Vec::len),
-            "carried out"
-        );
-        outcome.map_err(|errors| errors.into_iter().map(Fault::from).collect::<Vec<_>>())?;
+        self.forget_volumes(&intent, project.as_ref()).await;
         let durable = match durable {
             Some(durable) => durable.await.ok().flatten(),
             None => None,
         };
         Ok((kept.stack.as_ref().map(|_| kept.revision), durable))
+    }
+
+    /// What there is of a stack on this node. Without an Engine there is nothing to be done here, which
+    /// is a failure if there is nobody else.
+    async fn look(
+        &self,
+        name: &str,
+        intent: &Intent,
+        project: Option<&Project>,
+    ) -> Result<Option<Seen>, Fault> {
+        let seen = match self.engine() {
+            Ok(engine) => engine.observe(scope(intent, name, project)).await,
+            Err(fault) if self.is_alone() => return Err(fault),
+            Err(_) => return Ok(None),
+        };
+        match seen {
+            Ok(seen) => Ok(Some(seen)),
+            Err(e) if e.is_engine_away() && !self.is_alone() => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The stack stays at home where it was; a new one is at home where it is asked to be, or here.
+    fn at_home(&self, change: Change, before: Option<&Stack>, on: Option<&str>) -> Change {
+        let Change::Put(mut stack) = change else {
+            return change;
+        };
+        let known = |id: &String| !id.is_empty() && self.fleet.by_id(id).is_some();
+        let before = before.map(|b| b.home.clone()).filter(known);
+        let asked = on.and_then(|on| self.fleet.find(on).ok()).map(|n| n.id);
+        stack.home = before.or(asked).unwrap_or_else(|| self.fleet.id());
+        Change::Put(stack)
+    }
+
+    /// Where the tasks of a stack are from now on, with what of it is rolled out by and by.
+    fn assign_changed(
+        &self,
+        name: &str,
+        before: Option<&Stack>,
+        after: &Stack,
+        current: &Assignments,
+    ) -> Assigned {
+        let mut assigned = match self.view().side() {
+            // Only what is asked for is written: where the other tasks are is the others' to decide.
+            Side::Smaller if !self.is_alone() => Assigned {
+                assignments: current.clone(),
+                ..Assigned::default()
+            },
+            _ => self.assign(name, after, current),
+        };
+        assigned.assignments.retain(|s, _| after.active.contains(s));
+        rollout::begin(before, after, &mut assigned.assignments, now());
+        assigned
+    }
+
+    /// Does a node's part of what is asked for.
+    pub(super) async fn execute_here(
+        &self,
+        slot: &Slot,
+        kept: &mut Kept,
+        work: Work<'_>,
+        tell: &UnboundedSender<Message>,
+        cancel: watch::Receiver<bool>,
+    ) -> Result<(), Vec<Fault>> {
+        let one = |fault: Fault| vec![fault];
+        let name = slot.name.as_str();
+        let engine = self.engine().map_err(one)?;
+        kept.ledger.ask(work.anew);
+        kept.ledger.halt(work.halted);
+        if kept.stack.is_none() {
+            self.forget(slot, kept).await;
+        } else {
+            self.save(slot, kept).await;
+        }
+        self.show(slot, kept);
+        let _ = tell.send(Message::Plan {
+            plan: work.plan.clone(),
+            node: String::new(),
+        });
+        let elsewhere = self.elsewhere(name);
+        let context = ExecuteContext {
+            project: work.project,
+            seen: work.seen,
+            build: Default::default(),
+            parallel: work.parallel,
+            cancel: Some(cancel),
+            elsewhere: Some(&elsewhere),
+        };
+        let teller = Teller {
+            tell,
+            done: Mutex::default(),
+        };
+        let outcome = engine.execute(&context, work.plan, &teller).await;
+        let undone = teller.undone(work.plan);
+        let answered = work.anew.iter().filter(|s| !undone.contains(*s));
+        kept.ledger.answered(answered);
+        if kept.stack.is_some() {
+            self.save(slot, kept).await;
+        }
+        // What failed was told; what was cut short is brought to its end.
+        if !outcome.as_ref().is_err_and(|e| e.iter().any(cut_short)) {
+            self.note_unfinished(name, kept, None)
+                .await
+                .map_err(|failure| one(failure.into()))?;
+        }
+        info!(
+            stack = name,
+            command = work.intent.word(),
+            steps = work.plan.steps.len(),
+            failures = outcome.as_ref().err().map_or(0, Vec::len),
+            "carried out"
+        );
+        outcome.map_err(|errors| errors.into_iter().map(Fault::from).collect())
     }
 
     /// Fails if a change cannot become durable on as many nodes as are asked for.
@@ -176,20 +367,6 @@ impl Keeper {
         async move {
             let on = told.await;
             (nodes > 1).then_some(Durable { on, nodes })
-        }
-    }
-
-    /// Fails if another node keeps the stack. What was kept by one that is gone for good is kept here
-    /// from now on.
-    fn check_home(&self, name: &str, kept: &Kept) -> Result<(), Failure> {
-        let elsewhere = kept.stack.as_ref().filter(|s| !self.is_here(s));
-        let home = elsewhere.and_then(|s| self.fleet.by_id(&s.home));
-        match home.filter(|n| n.state != NodeState::Removed) {
-            Some(node) => Err(Failure::failed(format!(
-                "stack {name} is kept by node {}, not by this one",
-                node.name
-            ))),
-            None => Ok(()),
         }
     }
 
@@ -230,25 +407,24 @@ impl Keeper {
         let project = intent.project();
         let scope = scope(&intent, name, project.as_ref());
         let seen = engine.observe(scope).await?;
-        let decision = intent.decide(kept.stack.as_ref(), project.as_ref(), &seen);
-        let decision = decision.map_err(|refusal| Failure::failed(refusal.to_string()))?;
-        let change = decision.change;
-        self.write(name, kept, change, intent.word(), Some(intent.clone()))
-            .await?;
+        // What is wanted was written before.
+        let plan = intent.plan(kept.stack.as_ref(), project.as_ref(), &seen, None);
+        let plan = plan.map_err(|refusal| Failure::failed(refusal.to_string()))?;
         let context = ExecuteContext {
             project: project.as_ref(),
             seen: &seen,
             build: Default::default(),
             parallel: 0,
             cancel: Some(cancel),
+            elsewhere: None,
         };
         info!(
             stack = name,
             command = intent.word(),
-            steps = decision.plan.steps.len(),
+            steps = plan.steps.len(),
             "going on with what was begun"
         );
-        let done = engine.execute(&context, &decision.plan, &Nobody).await;
+        let done = engine.execute(&context, &plan, &Nobody).await;
         if let Err(errors) = done {
             // What fails by itself would fail for ever: whoever asks again is told why.
             if !errors.iter().any(cut_short) {
@@ -258,6 +434,7 @@ impl Keeper {
         }
         self.note_unfinished(name, kept, None).await?;
         if kept.stack.is_none() {
+            self.forget_volumes(&intent, project.as_ref()).await;
             self.forget(slot, kept).await;
         }
         Ok(())
@@ -351,14 +528,6 @@ impl Keeper {
         word: &'static str,
         unfinished: Option<Intent>,
     ) -> Result<Option<Record>, Failure> {
-        let change = match change {
-            // Whoever acts is the home.
-            Change::Put(mut stack) => {
-                stack.home = self.fleet.me().id;
-                Change::Put(stack)
-            }
-            other => other,
-        };
         let stack = match change {
             Change::Put(stack) if kept.stack.as_ref() != Some(&*stack) => Some(*stack),
             Change::Delete if kept.stack.is_some() => None,
@@ -407,9 +576,26 @@ impl Keeper {
     }
 }
 
+/// A node's part of what is asked for.
+pub(super) struct Work<'a> {
+    pub(super) intent: &'a Intent,
+    /// The intent's project, or the one that is wanted.
+    pub(super) project: Option<&'a Project>,
+    /// What is on this node.
+    pub(super) seen: &'a Seen,
+    /// What is to be done here.
+    pub(super) plan: &'a Plan,
+    /// Services whose tasks begin anew.
+    pub(super) anew: &'a [String],
+    /// Tasks that are stopped by this.
+    pub(super) halted: &'a BTreeSet<String>,
+    /// Requests to the Engine at a time; 0 for the usual number.
+    pub(super) parallel: usize,
+}
+
 /// What of an intent must be brought to its end, be it by the next agent: a `down`, with the project
 /// that it was decided with.
-fn unfinished(intent: &Intent, project: Option<&Project>) -> Option<Intent> {
+pub(super) fn unfinished(intent: &Intent, project: Option<&Project>) -> Option<Intent> {
     match intent {
         Intent::Down { options, .. } => Some(Intent::Down {
             project: project.map(|p| Box::new(Definition::from(p))),
@@ -420,7 +606,7 @@ fn unfinished(intent: &Intent, project: Option<&Project>) -> Option<Intent> {
 }
 
 /// What must be looked at to decide on an intent: images only where they matter.
-fn scope<'a>(intent: &Intent, name: &'a str, project: Option<&'a Project>) -> Scope<'a> {
+pub(super) fn scope<'a>(intent: &Intent, name: &'a str, project: Option<&'a Project>) -> Scope<'a> {
     let images = match intent {
         Intent::Up { .. } | Intent::Restore { .. } => true,
         Intent::Down { options, .. } => options.images.is_some(),
@@ -470,6 +656,7 @@ impl Progress for Teller<'_> {
         }
         // Nobody may be left to hear it.
         let _ = self.tell.send(Message::Step {
+            node: String::new(),
             step,
             event: event.into(),
         });

@@ -28,9 +28,21 @@ pub(crate) const AGENT: &str = "agent";
 
 /// The other nodes, by whatever connects them.
 pub(crate) trait Peers: Send + Sync + 'static {
-    /// All nodes, this one too ([`Node::me`]), with what they said last. This one's report need not
-    /// be there.
+    /// This node's id; empty as long as it has none.
+    fn id(&self) -> String;
+
+    /// Whether this node was removed from its cluster, and is in none since.
+    fn is_expelled(&self) -> bool {
+        false
+    }
+
+    /// All nodes, this one too ([`Node::me`]), without their reports: it is asked often.
     fn nodes(&self) -> Vec<Node>;
+
+    /// What another node said last.
+    fn report(&self, _id: &str) -> Option<Arc<Report>> {
+        None
+    }
 
     /// Opens a stream to a service of another node.
     fn open<'a>(
@@ -75,6 +87,10 @@ impl Alone {
 
 #[cfg(test)]
 impl Peers for Alone {
+    fn id(&self) -> String {
+        String::new()
+    }
+
     fn nodes(&self) -> Vec<Node> {
         vec![Node {
             id: String::new(),
@@ -86,6 +102,7 @@ impl Peers for Alone {
             labels: BTreeMap::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             skew: None,
+            drained: false,
             report: None,
         }]
     }
@@ -123,14 +140,41 @@ impl Fleet {
         self.report.clone()
     }
 
-    /// All nodes, this one first, the others by name.
-    pub(crate) fn nodes(&self) -> Vec<Node> {
+    /// All nodes, this one first, the others by name; without their reports.
+    pub(crate) fn members(&self) -> Vec<Node> {
         let mut nodes = self.peers.nodes();
-        for me in nodes.iter_mut().filter(|n| n.me) {
-            me.report = Some(self.report.borrow().as_ref().clone());
-        }
         nodes.sort_by(|a, b| (!a.me, &a.name, &a.id).cmp(&(!b.me, &b.name, &b.id)));
         nodes
+    }
+
+    /// The same with what they said last.
+    pub(crate) fn nodes(&self) -> Vec<Node> {
+        let mut nodes = self.members();
+        for node in &mut nodes {
+            node.report = self.report_of(node).map(|r| r.as_ref().clone());
+            if let Some(report) = &node.report {
+                node.version.clone_from(&report.version);
+            }
+        }
+        nodes
+    }
+
+    /// What a node said last.
+    pub(crate) fn report_of(&self, node: &Node) -> Option<Arc<Report>> {
+        match node.me {
+            true => Some(Arc::clone(&self.report.borrow())),
+            false => self.peers.report(&node.id),
+        }
+    }
+
+    /// This node's id; empty as long as it has none.
+    pub(crate) fn id(&self) -> String {
+        self.peers.id()
+    }
+
+    /// Whether this node was removed from its cluster, and is in none since.
+    pub(crate) fn is_expelled(&self) -> bool {
+        self.peers.is_expelled()
     }
 
     /// Number of nodes that are of the cluster, this one counted.

@@ -14,7 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::fleet::{self, Fleet};
 use super::keeper::Keeper;
-use super::{Agent, home, images, tunnel};
+use super::{Agent, home, images, nodes, rollouts, spread, tunnel};
 use crate::api::{Fault, Info, Node};
 use crate::failure::Failure;
 
@@ -98,8 +98,11 @@ pub(super) fn router(agent: Arc<Agent>) -> Router {
         .route("/v1/info", get(info))
         .route("/v1/reload", post(reload))
         .route("/v1/stop", post(stop))
-        .route("/v1/nodes", get(nodes))
+        .route("/v1/nodes", get(all_nodes))
+        .route("/v1/nodes/{node}/drain", post(nodes::drain))
         .route("/v1/nodes/{node}/{service}", get(way))
+        .route("/v1/rebalance", post(nodes::rebalance))
+        .route("/v1/stacks/{name}/placement", post(nodes::explain))
         .route("/v1/images/fetch", post(images::fetch))
         .route("/v1/images/remove", post(images::remove))
         .route("/v1/images/prune", post(images::prune))
@@ -107,7 +110,13 @@ pub(super) fn router(agent: Arc<Agent>) -> Router {
         .route("/v1/stacks", get(home::stacks))
         .route("/v1/stacks/{name}", get(home::stack).post(home::act))
         .route("/v1/stacks/{name}/history", get(home::history))
+        .route("/v1/stacks/{name}/share", post(spread::share))
+        .route(
+            "/v1/stacks/{name}/rollout",
+            get(rollouts::status).post(rollouts::change),
+        )
         .merge(super::templates::routes())
+        .merge(super::volumes::routes())
         .merge(super::members::routes())
         .layer(axum::extract::DefaultBodyLimit::max(LARGEST_BODY))
         .with_state(Served { agent })
@@ -144,8 +153,12 @@ async fn stop(State(served): State<Served>) -> StatusCode {
     StatusCode::ACCEPTED
 }
 
-async fn nodes(State(served): State<Served>) -> Json<Vec<Node>> {
-    Json(served.fleet().nodes())
+async fn all_nodes(State(served): State<Served>) -> Json<Vec<Node>> {
+    let mut nodes = served.fleet().nodes();
+    for node in &mut nodes {
+        node.drained = served.keeper().book.is_drained(&node.id);
+    }
+    Json(nodes)
 }
 
 /// Leads a client to a service of a node.

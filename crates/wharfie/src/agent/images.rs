@@ -1,5 +1,6 @@
 //! Images: given to other nodes, taken from them, and removed.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,6 +38,8 @@ pub(super) struct Images {
     keeper: Arc<Keeper>,
     /// For the Engine as it was found last: a newer one may speak another API.
     made: Mutex<Option<Made>>,
+    /// Versions of images that were taken in place of others, by name.
+    taken: Mutex<BTreeMap<String, String>>,
 }
 
 #[derive(Clone)]
@@ -51,6 +54,7 @@ impl Images {
         Self {
             keeper,
             made: Mutex::default(),
+            taken: Mutex::default(),
         }
     }
 
@@ -71,6 +75,51 @@ impl Images {
         };
         Ok(made.insert(new).clone())
     }
+}
+
+impl Images {
+    /// Takes an image from nodes that say they have it, or a version of it that has an id; false if none
+    /// does.
+    ///
+    /// # Errors
+    /// It cannot be taken, or the Engine is away.
+    pub(super) async fn take(&self, image: &str, id: Option<&str>) -> Result<bool, Failure> {
+        let made = self.made()?;
+        let fleet = &self.keeper.fleet;
+        let wanted = FetchImage {
+            image: image.to_owned(),
+            from: owners(fleet, image, id),
+        };
+        if wanted.from.is_empty() {
+            return Ok(false);
+        }
+        let sources = sources(fleet, &wanted)?;
+        made.fetcher.fetch(image, sources, &mut |_| {}).await?;
+        if let Some(id) = id {
+            // Engines of different kinds have different ids for the same: it is not taken again.
+            let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+            taken.insert(image.to_owned(), id.to_owned());
+        }
+        Ok(true)
+    }
+
+    /// Whether this version of an image was not taken yet.
+    pub(super) fn is_news(&self, image: &str, id: Option<&str>) -> bool {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.get(image).map(String::as_str) != id
+    }
+}
+
+/// Ids of other nodes that say they have an image, or a version of it that has an id.
+fn owners(fleet: &Fleet, image: &str, id: Option<&str>) -> Vec<String> {
+    let nodes = fleet.members().into_iter();
+    let others = nodes.filter(|n| !n.me && n.may_answer());
+    let having = others.filter(|n| {
+        let report = fleet.report_of(n);
+        let found = report.as_ref().and_then(|r| r.image(image));
+        found.is_some_and(|found| id.is_none_or(|id| found.id == id))
+    });
+    having.map(|n| n.id).collect()
 }
 
 /// Offers this node's images to the others.
@@ -105,7 +154,12 @@ impl Source for Other {
     fn open(&self) -> BoxFuture<'_, io::Result<BoxedStream>> {
         Box::pin(async {
             let opened = self.fleet.open(&self.node, LAYERS).await;
-            opened.map_err(|failure| io::Error::other(failure.text()))
+            // Whoever tells of it names the node as well.
+            let name = format!("node {}: ", self.node.name);
+            opened.map_err(|failure| {
+                let text = failure.text();
+                io::Error::other(text.strip_prefix(&name).unwrap_or(&text).to_owned())
+            })
         })
     }
 }
@@ -141,7 +195,7 @@ pub(super) struct Which {
 }
 
 /// What is asked of this node; if it is asked of another, that one's answer.
-async fn mine<T: DeserializeOwned>(
+pub(super) async fn mine<T: DeserializeOwned>(
     served: &Served,
     which: Which,
     request: Request,

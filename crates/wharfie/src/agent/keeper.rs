@@ -2,21 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 use wharfie_cluster::{Options, Record, Replica};
+use wharfie_core::assignment::{self, Part};
 use wharfie_core::heal::{self, Ledger, Millis};
-use wharfie_core::{Intent, Plan, Stack};
+use wharfie_core::{Container, Intent, Operation, Plan, Seen, Share, Stack};
 use wharfie_host::{Change, Engine, Event, ExecuteContext, Happened, Progress, Scope};
 
 use super::fleet::Fleet;
+use super::images::Images;
 use super::report::News;
 use super::settings::Settings;
 use super::slot::{Kept, Slot};
+use super::world::{self, ASSIGNMENT, Book, VOLUME};
 use crate::api::{Fault, StackInfo};
 use crate::failure::Failure;
 
@@ -35,6 +38,14 @@ pub(super) struct Keeper {
     pub(super) fleet: Arc<Fleet>,
     /// That there is something new to be seen on the Engine.
     pub(super) news: watch::Sender<News>,
+    /// What is wanted of all stacks, and where their tasks are.
+    pub(super) book: Book,
+    /// The agent ends: nothing is decided any more. Without the others it would take itself for alone.
+    closing: AtomicBool,
+    /// What is wanted could not be written a moment ago.
+    unwritable: AtomicBool,
+    /// This node's images.
+    pub(super) images: OnceLock<Weak<Images>>,
     slots: Mutex<BTreeMap<String, Arc<Slot>>>,
     /// Edits made here that others overwrote unknowingly, by stack, until it is edited again.
     lost: Mutex<BTreeMap<String, String>>,
@@ -84,11 +95,16 @@ impl Keeper {
             engine: watch::Sender::new(Err(away.into())),
             fleet,
             news: watch::Sender::default(),
+            book: Book::default(),
+            closing: AtomicBool::new(false),
+            unwritable: AtomicBool::new(false),
+            images: OnceLock::new(),
             slots: Mutex::default(),
             lost: Mutex::default(),
             replica,
         });
         let rebooted = keeper.rebooted()?;
+        keeper.reread()?;
         let mut unfinished: BTreeMap<String, Intent> = BTreeMap::new();
         for (name, bytes) in keeper.replica.store().locals(UNFINISHED)? {
             match serde_json::from_slice(&bytes) {
@@ -114,9 +130,12 @@ impl Keeper {
                 .local(&ledger_key(&name))?
                 .and_then(|bytes| serde_json::from_slice(&bytes).ok())
                 .unwrap_or_default();
+            let assignments = world::assignments(&keeper.replica, &name)?;
+            keeper.book.set(&name, Some(&stack), &assignments);
             let kept = Kept {
                 stack: Some(stack),
                 revision: record.revision,
+                assignments,
                 ledger: saved.clone(),
                 saved,
                 unfinished: unfinished.remove(&name),
@@ -142,7 +161,7 @@ impl Keeper {
 
     /// Makes this node the home of a stack whose home has been this node under another id.
     fn settle(&self, record: &mut Record, former: &str) -> Result<(), Failure> {
-        let me = self.fleet.me().id;
+        let me = self.fleet.id();
         let is_former = |home: &serde_json::Value| home.is_null() || *home == former;
         let Some(value) = record.value.as_mut().filter(|v| is_former(&v["home"])) else {
             return Ok(());
@@ -171,6 +190,7 @@ impl Keeper {
             records
                 .iter_mut()
                 .try_for_each(|r| keeper.settle(r, &former))?;
+            records.extend(keeper.rename(&former)?);
             Ok(records)
         });
         match settled.await {
@@ -185,6 +205,36 @@ impl Keeper {
             Ok(Err(e)) => warn!("{}", e.text()),
             Err(e) => warn!("{e}"),
         }
+    }
+
+    /// Tasks and volumes of this node under another id are its own under the one it has now.
+    fn rename(&self, former: &str) -> Result<Vec<Record>, Failure> {
+        let me = self.fleet.id();
+        let mut records = Vec::new();
+        if former.is_empty() || former == me {
+            return Ok(records);
+        }
+        for kind in [ASSIGNMENT, VOLUME] {
+            for record in self.replica.list(kind)? {
+                let Some(mut value) = record.value else {
+                    continue;
+                };
+                if value["node"] == former {
+                    value["node"] = me.as_str().into();
+                } else if let Some(tasks) = value["tasks"].as_object_mut()
+                    && let Some(own) = tasks.remove(former)
+                {
+                    tasks.insert(me.clone(), own);
+                } else {
+                    continue;
+                }
+                let of = (record.note.as_str(), record.stamp.millis);
+                let options = Options { history: 1 };
+                let id = (kind, record.name.as_str());
+                records.push(self.replica.put(id, Some(value), of, options, None)?);
+            }
+        }
+        Ok(records)
     }
 
     /// Whether the machine was started since the last agent ran.
@@ -225,11 +275,15 @@ impl Keeper {
         self.slots().iter().for_each(|s| s.wake.notify_one());
     }
 
+    /// Has it looked at whether tasks must be placed anew.
+    pub(super) fn review_all(&self) {
+        self.slots().iter().for_each(|s| s.review.notify_one());
+    }
+
     /// Whether nothing is wanted and nobody is at work.
     pub(super) fn is_idle(&self) -> bool {
         self.slots().iter().all(|slot| {
-            let wanted = |kept: &Kept| kept.stack.as_ref().is_some_and(|s| self.is_here(s));
-            let idle = |kept: &Kept| !wanted(kept) && kept.unfinished.is_none();
+            let idle = |kept: &Kept| kept.stack.is_none() && kept.unfinished.is_none();
             !slot.is_asked() && slot.kept.try_lock().is_ok_and(|kept| idle(&kept))
         })
     }
@@ -272,20 +326,31 @@ impl Keeper {
 
     /// Heals a stack whenever it may be needed, for as long as the agent runs.
     async fn tend(self: Arc<Self>, slot: Arc<Slot>) {
-        let mut pause = Duration::ZERO;
+        let mut due = tokio::time::Instant::now();
+        let mut decide = due;
         loop {
-            tokio::select! {
-                () = slot.wake.notified() => {}
-                () = tokio::time::sleep(pause) => {}
-            }
+            let ailing = tokio::select! {
+                () = slot.wake.notified() => true,
+                () = slot.review.notified() => false,
+                () = tokio::time::sleep_until(due.min(decide)) => due <= decide,
+            };
             if slot.is_asked() {
                 // Whoever asks wakes this when they are done.
-                pause = Duration::from_secs(60);
+                due = tokio::time::Instant::now() + Duration::from_secs(60);
+                decide = due;
                 continue;
             }
             let mut kept = slot.kept.lock().await;
+            if self.is_closing() {
+                return;
+            }
+            let next = self.coordinate(&slot, &mut kept).await;
+            decide = tokio::time::Instant::now() + next;
+            if !ailing && !self.is_shifted(&slot, &kept) {
+                continue;
+            }
             let (give_up, given_up) = watch::channel(false);
-            pause = {
+            let pause = {
                 let healing = self.heal(&slot, &mut kept, given_up);
                 let mut healing = std::pin::pin!(healing);
                 tokio::select! {
@@ -301,8 +366,16 @@ impl Keeper {
                     }
                 }
             };
+            due = tokio::time::Instant::now() + pause;
             self.show(&slot, &kept);
         }
+    }
+
+    /// Whether this node's share of a stack is another than when it was healed last.
+    fn is_shifted(&self, slot: &Slot, kept: &Kept) -> bool {
+        let share = kept.stack.as_ref();
+        let share = share.map(|s| self.share(&slot.name, s, &kept.assignments));
+        kept.share != share
     }
 
     /// Heals a stack once; when to look again.
@@ -325,9 +398,16 @@ impl Keeper {
                 }
             };
         }
-        let Some(stack) = kept.stack.clone().filter(|s| self.is_here(s)) else {
+        let Some(stack) = kept.stack.clone() else {
+            kept.share = None;
             return resync;
         };
+        let share = self.share(&slot.name, &stack, &kept.assignments);
+        let nothing = share.is_empty() && !self.runs_any(&slot.name);
+        kept.share = Some(share.clone());
+        if nothing {
+            return resync;
+        }
         kept.resumed |= slot.away.swap(false, Ordering::SeqCst);
         let seen = match engine.observe(Scope::Project(&stack.project)).await {
             Ok(seen) => seen,
@@ -338,24 +418,30 @@ impl Keeper {
         };
         let signs = slot.signs(kept.resumed, !kept.known, now());
         let (backoff, at) = (settings.backoff, now());
-        kept.ledger.observe(&stack, &seen, &signs, &backoff, at);
+        let whole = (&stack, Some(&share));
+        kept.ledger.observe(whole, &seen, &signs, &backoff, at);
         kept.resumed = false;
         kept.known = true;
         slot.retain_signs(&seen.containers.iter().map(|c| c.id.as_str()).collect());
         self.save(slot, kept).await;
-        let healing = match heal::heal(&stack, &seen, &kept.ledger, &signs, at) {
-            Ok(healing) => healing,
-            Err(refusal) => {
-                let trouble = Some(refusal.to_string());
-                if kept.trouble != trouble {
-                    warn!(stack = slot.name, "it cannot be healed: {refusal}");
-                    kept.trouble = trouble;
+        let mut parts = Vec::new();
+        for part in assignment::parts(&stack, &kept.assignments, &share) {
+            let of = (&part.stack, Some(&part.share));
+            match heal::heal(of, &seen, &kept.ledger, &signs, at) {
+                Ok(healing) => parts.push((part, healing)),
+                Err(refusal) => {
+                    let trouble = Some(refusal.to_string());
+                    if kept.trouble != trouble {
+                        warn!(stack = slot.name, "it cannot be healed: {refusal}");
+                        kept.trouble = trouble;
+                    }
+                    return resync.min(Duration::from_secs(5));
                 }
-                return resync.min(Duration::from_secs(5));
             }
-        };
+        }
         kept.trouble = None;
-        if healing.plan.is_empty() {
+        parts.retain(|(_, healing)| !healing.plan.is_empty());
+        if parts.is_empty() {
             let next = self.next(kept, resync);
             let left = slot.again.load(Ordering::SeqCst);
             if left == 0 {
@@ -365,6 +451,44 @@ impl Keeper {
             return next.min(SOON * 2_u32.pow(u32::from(AGAIN.saturating_sub(left))));
         }
         slot.again.store(0, Ordering::SeqCst);
+        let makes = |healing: &heal::Healing| {
+            let mut steps = healing.plan.steps.iter().map(|s| &s.operation);
+            steps.any(|o| {
+                matches!(
+                    o,
+                    Operation::CreateContainer { .. } | Operation::RecreateContainer { .. }
+                )
+            })
+        };
+        for (part, _) in parts.iter().filter(|(_, healing)| makes(healing)) {
+            if self
+                .take_images(&part.stack, Some(&part.share), &seen)
+                .await
+            {
+                // What is to be done is another thing with them.
+                return Duration::ZERO;
+            }
+        }
+        let mut pause = resync;
+        for (part, healing) in &parts {
+            let cancel = cancel.clone();
+            let work = self.carry_healing(slot, kept, (part, healing), (&engine, &seen), cancel);
+            pause = pause.min(work.await);
+        }
+        pause
+    }
+
+    /// Does what heals a part of a stack; when to look again.
+    async fn carry_healing(
+        &self,
+        slot: &Slot,
+        kept: &mut Kept,
+        (part, healing): (&Part, &heal::Healing),
+        (engine, seen): (&Engine, &Seen),
+        cancel: watch::Receiver<bool>,
+    ) -> Duration {
+        let settings = self.settings.borrow().clone();
+        let (backoff, at) = (settings.backoff, now());
         for (task, reason) in &healing.attempts {
             kept.ledger.attempt(task, reason, &backoff, at);
             let attempt = kept.ledger.tasks.get(task).map_or(1, |r| r.attempts);
@@ -372,16 +496,18 @@ impl Keeper {
         }
         self.show(slot, kept);
         let recorder = Recorder::default();
+        let elsewhere = self.elsewhere(&slot.name);
         let context = ExecuteContext {
-            project: Some(&stack.project),
-            seen: &seen,
+            project: Some(&part.stack.project),
+            seen,
             build: Default::default(),
             parallel: 0,
             cancel: Some(cancel),
+            elsewhere: Some(&elsewhere),
         };
         let outcome = engine.execute(&context, &healing.plan, &recorder).await;
-        recorder.enter(&healing, &mut kept.ledger);
-        let next = self.next(kept, resync);
+        recorder.enter(healing, &mut kept.ledger);
+        let next = self.next(kept, Duration::from_millis(settings.resync));
         let Err(errors) = outcome else {
             // What was started is looked at once more, by its event.
             return next;
@@ -393,6 +519,75 @@ impl Keeper {
             warn!(stack = slot.name, "healing failed: {e}");
         }
         next.min(Duration::from_millis(settings.backoff.first.unsigned_abs()))
+    }
+
+    /// Takes images that tasks here need and this node lacks, or has in another version, from nodes
+    /// that have them; whether any came.
+    pub(super) async fn take_images(
+        &self,
+        stack: &Stack,
+        share: Option<&Share>,
+        seen: &Seen,
+    ) -> bool {
+        let (Some(images), false) = (self.images.get().and_then(Weak::upgrade), self.is_alone())
+        else {
+            return false;
+        };
+        let here = |name: &&String| share.is_none_or(|s| s.here(name).next().is_some());
+        let services = stack.project.services.keys();
+        let services = services
+            .filter(here)
+            .filter_map(|s| stack.project.any_service(s));
+        let names: BTreeSet<String> = services
+            .filter(|s| s.provider.is_none())
+            .map(|s| wharfie_core::names::image(&stack.project, s))
+            .collect();
+        let mut any = false;
+        for image in names {
+            let id = seen.images.get(&image).map(|i| i.id.as_str());
+            let id = id.filter(|id| !id.is_empty());
+            let meant = stack.images.get(&image).map(String::as_str);
+            if id.is_some() && (meant.is_none() || id == meant || !images.is_news(&image, meant)) {
+                continue;
+            }
+            match images.take(&image, meant.filter(|_| id.is_some())).await {
+                Ok(took) => any |= took,
+                // There may be a registry that has it.
+                Err(failure) => warn!(
+                    image,
+                    "it cannot be taken from other nodes: {}",
+                    failure.text()
+                ),
+            }
+        }
+        any
+    }
+
+    /// Finds containers of other nodes by their names, as they are reported.
+    pub(super) fn elsewhere(
+        &self,
+        stack: &str,
+    ) -> impl Fn(&str) -> Option<Container> + Send + Sync + use<> {
+        let (fleet, stack) = (Arc::clone(&self.fleet), stack.to_owned());
+        move |name| {
+            let nodes = fleet.members().into_iter();
+            let others = nodes.filter(|n| !n.me && n.may_answer());
+            others.filter_map(|n| fleet.report_of(&n)).find_map(|r| {
+                let mut containers = r.containers.iter();
+                let found = containers.find(|c| c.project == stack && c.name == name);
+                found.map(Container::from)
+            })
+        }
+    }
+
+    /// Whether this node runs, or has, any container of a stack.
+    pub(super) fn runs_any(&self, stack: &str) -> bool {
+        let report = self.fleet.report();
+        let report = report.borrow();
+        report
+            .containers
+            .iter()
+            .any(|c| c.project == stack && !c.oneoff)
     }
 
     /// When something that waits may be tried.
@@ -441,8 +636,9 @@ impl Keeper {
 
     /// Lets everybody see how a stack is.
     pub(super) fn show(&self, slot: &Slot, kept: &Kept) {
-        let stack = kept.stack.as_ref().filter(|s| self.is_here(s));
-        let info = stack.map(|stack| StackInfo {
+        self.book
+            .set(&slot.name, kept.stack.as_ref(), &kept.assignments);
+        let info = kept.stack.as_ref().map(|stack| StackInfo {
             name: slot.name.clone(),
             revision: kept.revision,
             services: stack.active.iter().cloned().collect(),
@@ -452,21 +648,46 @@ impl Keeper {
             node: String::new(),
             home: stack.home.clone(),
         });
+        let troubles = |info: Option<&StackInfo>| info.map(|i| i.troubles.clone());
+        if troubles(slot.shown().as_ref()) != troubles(info.as_ref()) {
+            // The others are told of it.
+            self.news.send_modify(|news| news.tell());
+        }
         slot.show(info);
     }
 
-    /// Whether a stack is kept by this node.
-    pub(super) fn is_here(&self, stack: &Stack) -> bool {
-        stack.home.is_empty() || stack.home == self.fleet.me().id
+    /// Nothing is decided from now on.
+    pub(super) fn close(&self) {
+        self.closing.store(true, Ordering::SeqCst);
     }
 
-    /// Id of the node that keeps a stack, empty if it is from before there were others; none if there
-    /// is no such stack.
-    pub(super) async fn home(&self, name: &str) -> Result<Option<String>, Failure> {
-        let of = name.to_owned();
-        let object = with_replica(&self.replica, move |s| s.get(STACK, &of)).await?;
-        let value = object.and_then(|o| o.value);
-        Ok(value.map(|v| v["home"].as_str().unwrap_or_default().to_owned()))
+    /// Whether the agent ends.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
+    /// Whether what is wanted can be written; the others are told.
+    pub(super) fn set_unwritable(&self, unwritable: bool) {
+        if self.unwritable.swap(unwritable, Ordering::SeqCst) != unwritable {
+            self.news.send_modify(|news| news.tell());
+        }
+    }
+
+    /// Whether what is wanted cannot be written; tries it if it could not before.
+    pub(super) async fn is_unwritable(&self) -> bool {
+        if self.unwritable.load(Ordering::SeqCst) {
+            let at = now().to_string();
+            let probe = move |r: &Replica| r.store().set_local("probe", Some(at.as_bytes()));
+            let works = with_replica(&self.replica, probe).await.is_ok();
+            self.unwritable.store(!works, Ordering::SeqCst);
+        }
+        self.unwritable.load(Ordering::SeqCst)
+    }
+
+    /// Revision of what is wanted of a stack.
+    pub(super) fn revision(&self, name: &str) -> u64 {
+        let slot = self.lock().get(name).cloned();
+        slot.and_then(|s| s.shown()).map_or(0, |s| s.revision)
     }
 
     /// Remembers that an edit made here was overwritten, or with nothing that it no longer matters.
@@ -482,13 +703,6 @@ impl Keeper {
     pub(super) fn lost(&self) -> Vec<String> {
         let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         lost.values().cloned().collect()
-    }
-
-    /// What is wanted of a stack, with its revision.
-    pub(super) async fn stored_one(&self, name: &str) -> Result<Option<(u64, Stack)>, Failure> {
-        let all = self.stored().await?;
-        let mut found = all.into_iter().filter(|(of, ..)| of == name);
-        Ok(found.next().map(|(_, revision, stack)| (revision, stack)))
     }
 
     /// What is wanted of every stack, with its revision.
@@ -567,9 +781,7 @@ impl Recorder {
                     }
                 }
                 Some((_, why)) => {
-                    if let Some(record) = ledger.tasks.get_mut(task) {
-                        record.reason.clone_from(why);
-                    }
+                    ledger.fail(task, why);
                 }
                 None => ledger.withdraw(task),
             }
@@ -586,8 +798,8 @@ impl Recorder {
                 if is_leaving(why) {
                     // It was tried too soon: another container is made once this one is gone.
                     ledger.withdraw(task);
-                } else if let Some(record) = ledger.tasks.get_mut(task) {
-                    record.reason.clone_from(why);
+                } else {
+                    ledger.fail(task, why);
                 }
             }
         }

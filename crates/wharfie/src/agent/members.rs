@@ -97,7 +97,7 @@ async fn join(State(served): State<Served>, Json(request): Json<JoinRequest>) ->
             let parted = served.keeper().part().await;
             parted.map_err(|f| (StatusCode::INTERNAL_SERVER_ERROR, f))?;
         }
-        let former = served.fleet().me().id;
+        let former = served.fleet().id();
         if let Err(e) = cluster.join(&token, request.name, request.new_key).await {
             return Err(conflict(e).await);
         }

@@ -6,6 +6,7 @@
 
 mod act;
 mod cluster_settings;
+mod coordinate;
 mod elsewhere;
 pub(crate) mod fleet;
 mod home;
@@ -14,15 +15,20 @@ mod images;
 mod keeper;
 mod log;
 mod members;
+mod nodes;
 mod peers;
 mod report;
+mod rollouts;
 pub(crate) mod settings;
 mod slot;
+mod spread;
 mod templates;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod tunnel;
+mod volumes;
 mod watch;
+mod world;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -75,6 +81,7 @@ pub(crate) struct Agent {
     start: Start,
     keeper: Arc<Keeper>,
     images: Arc<images::Images>,
+    volumes: Arc<volumes::Volumes>,
     log: log::Log,
     /// The cluster; none in tests that have another way to other nodes.
     cluster: Option<Arc<Cluster>>,
@@ -106,6 +113,7 @@ impl Agent {
         let agent = Arc::new(Self {
             start,
             images: Arc::new(images::Images::new(Arc::clone(&keeper))),
+            volumes: volumes::Volumes::new(Arc::clone(&keeper)),
             keeper: Arc::clone(&keeper),
             log,
             cluster,
@@ -114,9 +122,12 @@ impl Agent {
             end: Notify::new(),
             reloading: Mutex::default(),
         });
+        // It is set once.
+        let _ = keeper.images.set(Arc::downgrade(&agent.images));
         let of = Arc::clone(&keeper);
         tunnel::offer_engine(&keeper.fleet, move || of.engine_address());
         images::offer(&keeper.fleet, Arc::clone(&agent.images));
+        volumes::offer(&keeper.fleet, &agent.volumes);
         tunnel::offer_agent(&keeper.fleet, http::router(Arc::clone(&agent)));
         tokio::spawn(watch::engine(Arc::clone(&keeper)));
         tokio::spawn(report::publish(Arc::clone(&keeper)));
@@ -223,7 +234,7 @@ pub(crate) async fn run(start: Start) -> Result<(), Failure> {
     };
     // From before what is wanted is read: what others write meanwhile must not be missed.
     let events = cluster.events();
-    let peers: Arc<dyn Peers> = Arc::new(Joined(Arc::clone(&cluster)));
+    let peers: Arc<dyn Peers> = Arc::new(Joined::new(Arc::clone(&cluster)));
     let ways = (Some(Arc::clone(&cluster)), peers);
     let agent = Agent::begin(start, settings.clone(), replica, ways, log)?;
     let keeper = Arc::clone(&agent.keeper);
@@ -268,7 +279,11 @@ pub(crate) async fn run(start: Start) -> Result<(), Failure> {
     // First: whoever comes now must start another agent.
     let _ = std::fs::remove_file(&socket);
     over.notify_one();
-    let drained = async { tokio::join!(served, agent.door.close(), cluster.stop()) };
+    let drained = async {
+        agent.keeper.close();
+        report::leave(&agent.keeper).await;
+        tokio::join!(served, agent.door.close(), cluster.stop())
+    };
     let _ = tokio::time::timeout(DRAIN, drained).await;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The other nodes, as the cluster connects them.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, OnceLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -17,6 +17,7 @@ use wharfie_host::BoxedStream;
 
 use super::fleet::{Fleet, Peers, unreachable};
 use super::keeper::{Keeper, STACK};
+use super::world::{self, ASSIGNMENT, NODE, VOLUME};
 use crate::api::{Node, NodeState};
 use crate::failure::Failure;
 
@@ -52,17 +53,60 @@ impl Services for Streams {
     }
 
     fn is_own(&self, me: NodeId, record: &Record) -> bool {
-        let home = record.value.as_ref().and_then(|v| v["home"].as_str());
-        record.kind != STACK || home.is_none_or(|h| h.is_empty() || h == me.to_string())
+        let says = |field: &str| record.value.as_ref().and_then(|v| v[field].as_str());
+        let is_me = |id: Option<&str>| id.is_none_or(|id| id.is_empty() || id == me.to_string());
+        match record.kind.as_str() {
+            STACK => is_me(says("home")),
+            VOLUME => is_me(says("node")),
+            // They are decided anew.
+            ASSIGNMENT | NODE => false,
+            _ => true,
+        }
     }
 }
 
+/// A report as it came, and as it is read.
+type Read = (Vec<u8>, Arc<Report>);
+
 /// The nodes of the cluster.
-pub(super) struct Joined(pub(super) Arc<Cluster>);
+pub(super) struct Joined {
+    cluster: Arc<Cluster>,
+    /// Reports are looked at more often than they change.
+    reports: Mutex<BTreeMap<NodeId, Read>>,
+}
+
+impl Joined {
+    pub(super) fn new(cluster: Arc<Cluster>) -> Self {
+        Self {
+            cluster,
+            reports: Mutex::default(),
+        }
+    }
+}
 
 impl Peers for Joined {
+    fn id(&self) -> String {
+        self.cluster.me().to_string()
+    }
+
+    fn is_expelled(&self) -> bool {
+        self.cluster.is_expelled()
+    }
+
     fn nodes(&self) -> Vec<Node> {
-        self.0.nodes().into_iter().map(shown).collect()
+        self.cluster.nodes().into_iter().map(shown).collect()
+    }
+
+    fn report(&self, id: &str) -> Option<Arc<Report>> {
+        let id = id.parse().ok()?;
+        let body = self.cluster.report(id)?;
+        let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, read)) = reports.get(&id).filter(|(of, _)| *of == body) {
+            return Some(Arc::clone(read));
+        }
+        let read = Arc::new(serde_json::from_slice(&body).ok()?);
+        reports.insert(id, (body, Arc::clone(&read)));
+        Some(read)
     }
 
     fn open<'a>(
@@ -72,11 +116,11 @@ impl Peers for Joined {
     ) -> BoxFuture<'a, Result<BoxedStream, Failure>> {
         Box::pin(async move {
             let node: NodeId = id.parse().map_err(|e| Failure::failed(format!("{e}")))?;
-            let opened = self.0.stream(node, service).await;
+            let opened = self.cluster.stream(node, service).await;
             let stream = opened.map_err(|e| match e {
                 OpenError::Refused(why) => Failure::failed(why),
                 OpenError::Unreachable(_) => {
-                    let nodes = self.0.nodes();
+                    let nodes = self.cluster.nodes();
                     let found = nodes.iter().find(|n| n.id == node);
                     let name = found.map_or_else(|| node.short(), |n| n.member.name.clone());
                     unreachable(format!("node {name}: {e}"))
@@ -92,21 +136,19 @@ impl Peers for Joined {
         wanted: usize,
         patience: Duration,
     ) -> BoxFuture<'static, usize> {
-        let cluster = Arc::clone(&self.0);
+        let cluster = Arc::clone(&self.cluster);
         Box::pin(async move { cluster.replicate(&records, wanted, patience).await })
     }
 
     fn publish(&self, report: &Report) {
         match serde_json::to_vec(report) {
-            Ok(body) => self.0.publish(body),
+            Ok(body) => self.cluster.publish(body),
             Err(e) => error!("the report cannot be written: {e}"),
         }
     }
 }
 
 fn shown(node: wharfie_cluster::Node) -> Node {
-    let report = node.report.and_then(|b| serde_json::from_slice(&b).ok());
-    let report: Option<Report> = report;
     Node {
         id: node.id.to_string(),
         name: node.member.name,
@@ -115,7 +157,6 @@ fn shown(node: wharfie_cluster::Node) -> Node {
             State::Up => NodeState::Up,
             State::Suspect => NodeState::Suspect,
             State::Down => NodeState::Down,
-            State::Removed => NodeState::Removed,
         },
         since: i64::try_from(node.since).unwrap_or(i64::MAX),
         addresses: node
@@ -125,11 +166,10 @@ fn shown(node: wharfie_cluster::Node) -> Node {
             .map(ToString::to_string)
             .collect(),
         labels: node.member.labels,
-        version: report
-            .as_ref()
-            .map_or_else(String::new, |r| r.version.clone()),
+        version: String::new(),
         skew: node.skew,
-        report,
+        drained: false,
+        report: None,
     }
 }
 
@@ -143,7 +183,8 @@ pub(super) async fn follow(
         match events.recv().await {
             Ok(Event::Changed(keys)) => renew(&keeper, keys),
             Ok(Event::Lost(lost)) => {
-                for lost in lost {
+                // Assignments are decided anew.
+                for lost in lost.into_iter().filter(|l| l.key.kind != ASSIGNMENT) {
                     let own = lost.stamp.node == cluster.me();
                     let text = format!(
                         "an edit of {} {} (revision {}) made {} was overwritten by one of node {} at the same time; `wharfie history {}` has both",
@@ -170,7 +211,7 @@ pub(super) async fn follow(
                 info!(nodes = cluster.nodes().len(), "the members changed");
                 keeper.wake_all();
             }
-            Ok(Event::Liveness | Event::Report(_)) => {}
+            Ok(Event::Liveness | Event::Report(_)) => keeper.review_all(),
             Ok(Event::Missed) | Err(RecvError::Lagged(_)) => renew_all(&keeper).await,
             Err(RecvError::Closed) => return,
         }
@@ -185,6 +226,9 @@ async fn renew_all(keeper: &Arc<Keeper>) {
         Ok(all) => names.extend(all.into_iter().map(|(name, ..)| name)),
         Err(e) => warn!("{}", e.text()),
     }
+    if let Err(e) = keeper.reread() {
+        warn!("{}", e.text());
+    }
     let keys = names.into_iter().map(|name| Key::new(STACK, name));
     renew(keeper, keys.collect());
     keeper.wake_all();
@@ -193,11 +237,26 @@ async fn renew_all(keeper: &Arc<Keeper>) {
 /// Takes over what others wrote of some stacks. Somebody may act on one of them for long: the others
 /// do not wait for that.
 fn renew(keeper: &Arc<Keeper>, keys: Vec<Key>) {
-    for key in keys.into_iter().filter(|k| k.kind == STACK) {
+    if keys.iter().any(|k| world::is_of_the_book(&k.kind)) {
         let keeper = Arc::clone(keeper);
+        tokio::task::spawn_blocking(move || {
+            if let Err(e) = keeper.reread() {
+                warn!("{}", e.text());
+            }
+            keeper.review_all();
+        });
+    }
+    let stacks = keys.iter().filter_map(|key| match key.kind.as_str() {
+        STACK => Some(key.name.as_str()),
+        ASSIGNMENT => Some(world::stack_of(&key.name)),
+        _ => None,
+    });
+    let stacks: BTreeSet<&str> = stacks.collect();
+    for name in stacks {
+        let (keeper, name) = (Arc::clone(keeper), name.to_owned());
         tokio::spawn(async move {
-            if let Err(e) = keeper.renew(&key.name).await {
-                warn!(stack = key.name, "{}", e.text());
+            if let Err(e) = keeper.renew(&name).await {
+                warn!(stack = name, "{}", e.text());
             }
         });
     }

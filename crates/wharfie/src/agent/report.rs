@@ -15,10 +15,15 @@ use crate::api::Fault;
 const CROWD: Duration = Duration::from_millis(5);
 /// After a look the Engine is left alone for so many times as long as it took.
 const REST: u32 = 8;
+/// But the others must hear what happens, however slow it is.
+const LONGEST_REST: Duration = Duration::from_millis(300);
 /// An Engine tells of an end before its lists show it: so often is looked again, each time after
 /// twice the pause.
 const AGAIN: u32 = 6;
 const SOON: Duration = Duration::from_millis(20);
+
+/// Reports are sent together with others that come within 10 ms: so long the last one takes.
+const TOLD: Duration = Duration::from_millis(50);
 
 /// Signs that there is something new, counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -32,6 +37,11 @@ pub(super) struct News {
 }
 
 impl News {
+    /// Counts something that is no event of the Engine.
+    pub(super) fn tell(&mut self) {
+        self.all += 1;
+    }
+
     /// Counts an event.
     pub(super) fn count(&mut self, happened: &Happened) {
         self.all += 1;
@@ -44,6 +54,21 @@ impl News {
             Happened::Resource { .. } => {}
         }
     }
+}
+
+/// The agent ends in order: others are told that it is expected back, unless the machine itself
+/// goes down (`/run/nologin` is there then, systemd-user-sessions(8)).
+pub(super) async fn leave(keeper: &Keeper) {
+    if keeper.is_alone() || std::path::Path::new("/run/nologin").exists() {
+        return;
+    }
+    let report = Arc::clone(&keeper.fleet.report().borrow());
+    let leaving = Report {
+        leaving: true,
+        ..report.as_ref().clone()
+    };
+    keeper.fleet.publish(&leaving);
+    tokio::time::sleep(TOLD).await;
 }
 
 /// What is known of the Engine that is looked at.
@@ -84,7 +109,11 @@ pub(super) async fn keep(keeper: Arc<Keeper>, report: watch::Sender<Arc<Report>>
         }
         let began = Instant::now();
         let last = Arc::clone(&report.borrow());
-        let (new, failed) = look(engine, &mut known, &last).await;
+        let (mut new, failed) = look(engine, &mut known, &last).await;
+        let shown = keeper.slots().into_iter().filter_map(|s| s.shown());
+        let sick = shown.filter(|s| !s.troubles.is_empty());
+        new.unwritable = keeper.is_unwritable().await;
+        new.troubles = sick.map(|s| (s.name, s.troubles)).collect();
         report.send_if_modified(|old| {
             let differs = !old.says_the_same(&new);
             if differs {
@@ -92,10 +121,10 @@ pub(super) async fn keep(keeper: Arc<Keeper>, report: watch::Sender<Arc<Report>>
             }
             differs
         });
-        tokio::time::sleep(CROWD.max(began.elapsed() * REST)).await;
+        tokio::time::sleep(CROWD.max(began.elapsed() * REST).min(LONGEST_REST)).await;
         let resync = Duration::from_millis(keeper.settings.borrow().resync);
         let pause = match again {
-            _ if failed => Duration::from_secs(1),
+            _ if failed || report.borrow().unwritable => Duration::from_secs(1),
             0 => resync,
             left => SOON * 2_u32.pow(AGAIN - left),
         };

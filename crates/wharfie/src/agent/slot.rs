@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU8};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
+use wharfie_core::assignment::Assignments;
 use wharfie_core::heal::{Ledger, Millis, Signs};
-use wharfie_core::{Intent, Stack};
+use wharfie_core::rollout::Memory;
+use wharfie_core::{Intent, Share, Stack};
 
 /// What is known of a stack; whoever acts on it holds the lock.
 #[derive(Debug, Default)]
@@ -15,6 +17,12 @@ pub(super) struct Kept {
     pub(super) stack: Option<Stack>,
     /// Its revision.
     pub(super) revision: u64,
+    /// Where its tasks are.
+    pub(super) assignments: Assignments,
+    /// What was seen of rollouts, by service.
+    pub(super) memories: BTreeMap<String, Memory>,
+    /// This node's share, as it was healed last.
+    pub(super) share: Option<Share>,
     /// What is remembered of its tasks.
     pub(super) ledger: Ledger,
     /// The part of the ledger that is on the disk.
@@ -40,6 +48,8 @@ pub(super) struct Slot {
     pub(super) shown: Mutex<Option<crate::api::StackInfo>>,
     /// Something may have to be healed.
     pub(super) wake: Notify,
+    /// Something changed elsewhere: tasks may have to be placed anew.
+    pub(super) review: Notify,
     /// How many want the lock, to whom healing gives way.
     waiting: watch::Sender<usize>,
     /// Whether the Engine was away since the last look.
@@ -110,9 +120,9 @@ impl Slot {
     }
 
     /// Says that somebody wants to act; healing gives way as long as the value lives.
-    pub(super) fn ask(&self) -> Asking<'_> {
+    pub(super) fn ask(self: &Arc<Self>) -> Asking {
         self.waiting.send_modify(|n| *n += 1);
-        Asking(self)
+        Asking(Arc::clone(self))
     }
 
     /// Whether somebody wants to act.
@@ -140,9 +150,9 @@ impl Slot {
 }
 
 /// Somebody who wants to act on a stack.
-pub(super) struct Asking<'a>(&'a Slot);
+pub(super) struct Asking(Arc<Slot>);
 
-impl Drop for Asking<'_> {
+impl Drop for Asking {
     fn drop(&mut self) {
         self.0.waiting.send_modify(|n| *n -= 1);
         // Healing goes on.

@@ -417,6 +417,7 @@ mod tests {
             labels: BTreeMap::new(),
             version: String::new(),
             skew: None,
+            drained: false,
             report: Some(Report {
                 images: images.iter().map(image).collect(),
                 ..Report::default()

@@ -38,9 +38,11 @@ mod providers;
 pub(crate) mod ps;
 pub(crate) mod pull;
 pub(crate) mod push;
+pub(crate) mod rebalance;
 pub(crate) mod reload;
 pub(crate) mod restart;
 pub(crate) mod rm;
+pub(crate) mod rollout;
 pub(crate) mod run_once;
 mod run_overrides;
 pub(crate) mod scale;
@@ -55,6 +57,8 @@ pub(crate) mod top;
 pub(crate) mod undo;
 pub(crate) mod up;
 pub(crate) mod version;
+pub(crate) mod volume;
+mod volume_places;
 pub(crate) mod volumes;
 pub(crate) mod wait;
 pub(crate) mod watch;
@@ -94,6 +98,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Cp(c) => c.run(&context).await,
         Command::Images(c) => c.run(&context).await,
         Command::Image(c) => c.run(&context).await,
+        Command::Volume(c) => c.run(&context).await,
         Command::Volumes(c) => c.run(&context).await,
         Command::Inspect(c) => c.run(&context).await,
         Command::Attach(c) => c.run(&context).await,
@@ -109,6 +114,8 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Token(c) => c.run(&context).await,
         Command::Join(c) => c.run(&context).await,
         Command::Node(c) => c.run(&context).await,
+        Command::Rollout(c) => c.run(&context).await,
+        Command::Rebalance(c) => c.run(&context).await,
         Command::Status(c) => c.run(&context).await,
         Command::Agent(c) => c.run(&context).await,
         Command::Reload(c) => c.run(&context).await,

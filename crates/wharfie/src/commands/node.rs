@@ -12,10 +12,10 @@ use crate::failure::Failure;
 use crate::output::table::Table;
 use crate::output::{self, Listing, bytes, format, when};
 
-/// Lists, describes, labels and removes the nodes of the cluster.
+/// Lists, describes, labels, drains and removes the nodes of the cluster.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  wharfie node ls\n  wharfie node inspect h2\n  wharfie node label h2 rack=7 ssd=true\n  wharfie node rm h3"
+    after_help = "Examples:\n  wharfie node ls\n  wharfie node inspect h2\n  wharfie node label h2 rack=7 ssd=true\n  wharfie node drain h3\n  wharfie node rm h3"
 )]
 pub(crate) struct Node {
     #[command(subcommand)]
@@ -27,6 +27,8 @@ enum What {
     Ls(Ls),
     Inspect(Inspect),
     Label(Label),
+    Drain(Drain),
+    Undrain(Undrain),
     Rm(Rm),
 }
 
@@ -65,6 +67,26 @@ struct Label {
     labels: Vec<String>,
 }
 
+/// Has everything that runs on nodes go to others.
+///
+/// Tasks with local data stay and wait: move their volumes, or take them down.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  wharfie node drain h3")]
+struct Drain {
+    /// Names, ids, or beginnings of ids
+    #[arg(value_name = "NODE", required = true)]
+    nodes: Vec<String>,
+}
+
+/// Lets tasks come to nodes again that were drained.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  wharfie node undrain h3")]
+struct Undrain {
+    /// Names, ids, or beginnings of ids
+    #[arg(value_name = "NODE", required = true)]
+    nodes: Vec<String>,
+}
+
 /// Removes nodes from the cluster.
 ///
 /// A removed node is cut off at once, everywhere, and its key is not let in again. What it runs goes
@@ -93,6 +115,8 @@ impl Node {
                 Ok(())
             }
             What::Label(label) => label.run(&agent).await,
+            What::Drain(d) => drain(&agent, &d.nodes, true).await,
+            What::Undrain(u) => drain(&agent, &u.nodes, false).await,
             What::Rm(rm) => {
                 let nodes = nodes(&agent).await?;
                 // All of them are there, or nothing is done.
@@ -114,6 +138,21 @@ impl Node {
     }
 }
 
+async fn drain(agent: &Client, names: &[String], drained: bool) -> Result<(), Failure> {
+    let nodes = nodes(agent).await?;
+    // All of them are there, or nothing is done.
+    let found = names.iter().map(|n| crate::agent::fleet::find(&nodes, n));
+    for node in found.collect::<Result<Vec<_>, _>>()? {
+        let path = format!("/v1/nodes/{}/drain", node.id);
+        let () = agent.tell(&path, &crate::api::Drain { drained }).await?;
+        output::say(&match drained {
+            true => format!("Draining {}: what can run elsewhere goes there", node.name),
+            false => format!("{} takes tasks again", node.name),
+        });
+    }
+    Ok(())
+}
+
 /// The nodes, as the agent knows them.
 pub(super) async fn nodes(agent: &Client) -> Result<Vec<Member>, Failure> {
     agent.get("/v1/nodes").await
@@ -127,6 +166,12 @@ pub(super) fn troubles(node: &Member) -> Vec<String> {
     }
     if let Some(why) = node.report.as_ref().and_then(|r| r.engine_away.as_ref()) {
         troubles.push(format!("node {}: {why}", node.name));
+    }
+    if node.report.as_ref().is_some_and(|r| r.unwritable) {
+        troubles.push(format!(
+            "node {}: what is wanted cannot be written there: is its disk full?",
+            node.name
+        ));
     }
     if let Some(skew) = node.skew.filter(|s| s.abs() > 5_000) {
         troubles.push(format!(
@@ -174,11 +219,9 @@ impl Ls {
                 .iter()
                 .map(|(k, v)| format!("{k}={v}"))
                 .collect();
-            let state = if node.me {
-                format!("{} (here)", state(node.state))
-            } else {
-                state(node.state).to_owned()
-            };
+            let drained = if node.drained { ", drained" } else { "" };
+            let here = if node.me { " (here)" } else { "" };
+            let state = format!("{}{drained}{here}", state(node.state));
             table.row([
                 node.name.clone(),
                 node.id.chars().take(10).collect(),
@@ -212,6 +255,7 @@ fn row(node: &Member) -> Value {
         "Name": node.name,
         "ID": node.id,
         "State": state(node.state),
+        "Drained": node.drained,
         "Here": node.me,
         "Since": node.since,
         "Containers": report.containers.len(),

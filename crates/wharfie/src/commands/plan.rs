@@ -44,8 +44,22 @@ impl Plan {
         wharfie_core::spare::create(&loaded.project, &seen, &mut plan);
         plan.notices.iter().for_each(|n| warn(n));
         control.check(&loaded, &plan)?;
+        let options = self.up.up_options(&self.services);
+        let placement = match control.several() {
+            true => control.placement(&loaded.project, &options, &seen).await?,
+            false => Vec::new(),
+        };
         if self.format == Listing::Json {
-            return Ok(output::json(&json!(plan))?);
+            let mut plan = json!(plan);
+            if control.several() {
+                plan["placement"] = json!(placement);
+            }
+            return Ok(output::json(&plan)?);
+        }
+        for task in &placement {
+            let node = task.node.as_ref();
+            let node = node.map_or_else(|| "nowhere".to_owned(), |n| format!("on {n}"));
+            output::lines([format!("task {} {node}: {}", task.task, task.why)])?;
         }
         if plan.is_empty() {
             say("Nothing to do: everything is as the files say");

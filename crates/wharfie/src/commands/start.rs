@@ -56,6 +56,7 @@ impl Start {
                     // Who executes it sees whether there is a health check.
                     condition: Condition::Started,
                     required: true,
+                    elsewhere: false,
                 };
                 waits.push(wait, Vec::new());
             }

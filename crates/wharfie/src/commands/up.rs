@@ -123,9 +123,6 @@ impl Up {
         let control = Control::acting_for(context, name, place.on).await?;
         let control = control.replicated(place.replicated);
         let progress = context.progress();
-        if control.is_away() {
-            return note(&control, &loaded, &options, &progress).await;
-        }
         let mut interrupts = Interrupts::listen()?;
         let ready = tokio::select! {
             ready = shape::prepare(&control, &loaded, &options, &execution, &progress) => ready?,
@@ -221,9 +218,6 @@ pub(crate) async fn act(
     let control = Control::acting_for(context, &loaded.project.name, place.on).await?;
     let control = control.replicated(place.replicated);
     let progress = context.progress();
-    if control.is_away() {
-        return note(&control, loaded, options, &progress).await;
-    }
     let mut interrupts = Interrupts::listen()?;
     let work = async {
         let ready = shape::prepare(&control, loaded, options, execution, &progress).await?;
@@ -237,19 +231,6 @@ pub(crate) async fn act(
         done = work => done?,
         () = interrupts.next() => return Err(interrupted(&progress)),
     }
-    progress.finish();
-    Ok(())
-}
-
-/// Has it written down what is wanted of a project whose home is away.
-async fn note(
-    control: &Control,
-    loaded: &Loaded,
-    options: &UpOptions,
-    progress: &Progress,
-) -> Result<(), Failure> {
-    let ready = Ready::default();
-    bring_up(control, loaded, options, &ready, progress).await?;
     progress.finish();
     Ok(())
 }
@@ -268,6 +249,7 @@ async fn bring_up(
     };
     let name = &loaded.project.name;
     control
+        .prepared(&ready.seen)
         .act(name, intent, Some(loaded), &ready.plan, progress)
         .await
 }

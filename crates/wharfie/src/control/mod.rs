@@ -7,6 +7,7 @@ mod places;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ use places::Places;
 
 use crate::agent::fleet;
 use crate::api::{
-    Durable, Fault, Info, Message as Told, Node, NodeState, Request, StackInfo, What,
+    Durable, Explained, Fault, Info, Message as Told, Node, NodeState, Request, StackInfo, What,
 };
 use crate::context::Context;
 use crate::failure::{Failure, Message};
@@ -49,10 +50,10 @@ pub(crate) struct Control {
     places: Option<Arc<Places>>,
     /// Id of the node that a stack is to be on.
     on: Option<String>,
-    /// The home of the stack is away: what is asked of it can only be noted.
-    away: bool,
     /// Number of nodes on which a change must be durable.
     replicated: Option<usize>,
+    /// Ids of the images that a change is to be made with, by their names.
+    prepared: BTreeMap<String, String>,
     agent: Client,
     parallel: usize,
     dry_run: bool,
@@ -151,8 +152,8 @@ impl Control {
             },
             places: None,
             on: None,
-            away: false,
             replicated: None,
+            prepared: BTreeMap::new(),
             agent,
             parallel: usize::try_from(context.global.parallel).unwrap_or(0),
             dry_run: context.dry_run(),
@@ -189,6 +190,17 @@ impl Control {
         self
     }
 
+    /// The same, with the images that are there.
+    pub(crate) fn prepared(&self, seen: &Seen) -> Self {
+        let known = seen.images.iter().filter(|(_, i)| !i.id.is_empty());
+        Self {
+            prepared: known
+                .map(|(name, i)| (name.clone(), i.id.clone()))
+                .collect(),
+            ..self.clone()
+        }
+    }
+
     async fn home(mut self, stack: &str, on: Option<&str>) -> Result<Self, Failure> {
         let Some(places) = self.places.clone() else {
             if let Some(on) = on {
@@ -205,27 +217,28 @@ impl Control {
             Err(Failure::Failed(_)) => None,
             Err(failure) => return Err(failure),
         };
-        let home = match &kept {
-            Some(info) => nodes
-                .iter()
-                .find(|n| n.id == info.home || n.name == info.node),
-            None => named.or_else(|| runs_on(nodes, stack)),
-        };
-        if let (Some(home), Some(named)) = (home, named)
-            && home.id != named.id
+        if let (Some(info), Some(named)) = (&kept, named)
+            && !info.node.is_empty()
+            && !info.node.split(',').any(|n| n == named.name)
         {
             return Err(Failure::usage(format!(
                 "stack {stack} is on node {}, not on {}",
-                home.name, named.name
+                info.node, named.name
             ))
             .help("take it down first (`wharfie down`); volumes stay where they are"));
         }
-        let home = home.or_else(|| nodes.iter().find(|n| n.me));
-        let home = home.ok_or_else(places::nobody)?;
-        self.on = Some(home.id.clone());
-        self.away = !home.may_answer();
-        if !self.away {
-            self.engine = places.engine(home).await?;
+        let most = kept.as_ref().map(|info| info.home.as_str());
+        let most = most.and_then(|id| nodes.iter().find(|n| n.id == id));
+        let home = most.or(named).or_else(|| runs_on(nodes, stack));
+        let home = home.filter(|n| n.me || n.may_answer());
+        if let Some(home) = home.or_else(|| nodes.iter().find(|n| n.me)) {
+            self.on = Some(home.id.clone());
+            match places.engine(home).await {
+                Ok(engine) => self.engine = engine,
+                // Another one does as well: the stack is of all nodes.
+                Err(failure) if home.me => warn(&failure.text()),
+                Err(failure) => return Err(failure),
+            }
         }
         Ok(self)
     }
@@ -238,11 +251,6 @@ impl Control {
     /// Whether a node is the stack's home.
     pub(crate) fn is_home(&self, node: &Node) -> bool {
         self.on.as_ref() == Some(&node.id)
-    }
-
-    /// Whether the home of the stack is away: its agent will do what is asked of it when it is back.
-    pub(crate) fn is_away(&self) -> bool {
-        self.away
     }
 
     /// The same for work on one container: through the Engine that it is on.
@@ -360,23 +368,37 @@ impl Control {
             parallel: self.parallel,
             on: self.on.clone(),
             replicated: self.replicated,
+            images: self.prepared.clone(),
         };
         let execution = Execution::default();
-        let mut reporter = None;
+        let mut reporters: BTreeMap<String, Reporter> = BTreeMap::new();
         let mut durable = None;
         let work = self.agent.act(stack, &request, |told| match told {
             Told::Waiting => warn(&format!(
                 "another wharfie is at work on project {stack}: waiting until it is done"
             )),
-            Told::Plan { plan } => reporter = Some(Reporter::new(plan, &execution, progress)),
-            Told::Step { step, event } => {
-                if let Some(reporter) = &reporter {
+            Told::Plan { plan, node } => {
+                reporters.insert(node, Reporter::new(plan, &execution, progress));
+            }
+            Told::Step { node, step, event } => {
+                if let Some(reporter) = reporters.get(&node) {
                     wharfie_host::Progress::event(reporter, step, event.into());
                 }
             }
-            Told::Noted { home } => warn(&format!(
-                "{home}: what is wanted of {stack} is written down, and done when it is back"
+            Told::Noted { why } => warn(&format!(
+                "{why}: its part of {stack} is done when it is back"
             )),
+            Told::Rollout {
+                service,
+                status,
+                over,
+            } => {
+                let state = match over {
+                    true => progress::State::Done,
+                    false => progress::State::Working,
+                };
+                progress.update(&format!("Rollout {service}"), &status, state);
+            }
             Told::Done { durable: on, .. } => durable = on,
             Told::Failed { .. } => {}
         });
@@ -440,7 +462,28 @@ impl Control {
 
     /// What there is of a project: its images and the resources of others that it uses too.
     pub(crate) async fn observe(&self, project: &Project) -> Result<Seen, Failure> {
-        Ok(self.engine.observe(Scope::Project(project)).await?)
+        let mut seen = self.engine.observe(Scope::Project(project)).await?;
+        if self.several() {
+            self.add_others(&mut seen, project).await?;
+        }
+        Ok(seen)
+    }
+
+    /// Containers of a project on other nodes count as well. Ids of networks and images are each
+    /// Engine's own: they are not compared.
+    async fn add_others(&self, seen: &mut Seen, project: &Project) -> Result<(), Failure> {
+        let known: BTreeSet<String> = seen.containers.iter().map(|c| c.id.clone()).collect();
+        let all = self.containers(&project.name).await?;
+        for mut container in all.into_iter().filter(|c| !known.contains(&c.id)) {
+            container.networks.values_mut().for_each(String::clear);
+            let service = project.any_service(&container.service);
+            let image = service.map(|s| wharfie_core::names::image(project, s));
+            if let Some(image) = image.and_then(|image| seen.images.get(&image)) {
+                container.image_id.clone_from(&image.id);
+            }
+            seen.containers.push(container);
+        }
+        Ok(())
     }
 
     /// What there is under the label of a project.
@@ -526,6 +569,20 @@ impl Control {
         })
     }
 
+    /// Where each task of a project would be, and why.
+    pub(crate) async fn placement(
+        &self,
+        project: &Project,
+        options: &UpOptions,
+        seen: &Seen,
+    ) -> Result<Vec<Explained>, Failure> {
+        let stack = wharfie_core::Stack::after_up(None, project, options, seen);
+        let mut stack = stack.map_err(|refusal| Failure::usage(refusal.to_string()))?;
+        stack.home = self.on.clone().unwrap_or_default();
+        let path = format!("/v1/stacks/{}/placement", project.name);
+        self.agent.tell(&path, &Some(stack)).await
+    }
+
     /// Executes a plan here, without the agent, and shows its progress; with `--dry-run` only shows
     /// the plan. Nothing that is wanted changes: it is for images, and for what `run` needs.
     pub(crate) async fn execute(
@@ -549,6 +606,7 @@ impl Control {
             build: execution.build.clone(),
             parallel: self.parallel,
             cancel: None,
+            elsewhere: None,
         };
         let reporter = Reporter::new(plan.clone(), execution, progress);
         let outcome = self.engine.execute(&context, plan, &reporter);

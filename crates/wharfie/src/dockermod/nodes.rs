@@ -45,7 +45,7 @@ pub(crate) trait Nodes: Send + Sync + 'static {
 
 impl Nodes for Fleet {
     fn nodes(&self) -> Vec<Node> {
-        let all = Self::nodes(self).into_iter();
+        let all = self.members().into_iter();
         all.map(|node| Node {
             up: node.may_answer(),
             id: node.id,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use wharfie_lab::{EngineKind, Lab, Spawned};
+use wharfie_lab::{Lab, LabBuilder, Spawned};
 
 use crate::engines::several;
 use crate::stack::{Stack, agent_of, ask_agent, soon, text, wharfie};
@@ -34,7 +34,11 @@ impl Cluster {
     /// Hosts that know nothing of each other; each has a folder of this name with this
     /// `compose.yaml`. None if there can be no lab here.
     pub(crate) fn apart(hosts: usize, name: &str, compose: &str) -> Option<Self> {
-        let hosts = several(EngineKind::Debian, hosts)?.into_iter();
+        Self::begun(Lab::builder().hosts(hosts), name, compose)
+    }
+
+    fn begun(lab: LabBuilder, name: &str, compose: &str) -> Option<Self> {
+        let hosts = several(lab)?.into_iter();
         let nodes: Vec<Node> = hosts
             .map(|host| Node {
                 stack: Stack::on_node(host, name, compose),
@@ -48,7 +52,12 @@ impl Cluster {
 
     /// Hosts that are one cluster.
     pub(crate) fn of(hosts: usize, name: &str, compose: &str) -> Option<Self> {
-        let cluster = Self::apart(hosts, name, compose)?;
+        Self::with(Lab::builder().hosts(hosts), name, compose)
+    }
+
+    /// Hosts of this lab that are one cluster.
+    pub(crate) fn with(lab: LabBuilder, name: &str, compose: &str) -> Option<Self> {
+        let cluster = Self::begun(lab, name, compose)?;
         let (first, others) = cluster.nodes.split_first()?;
         for other in others {
             other.join(first);
@@ -111,12 +120,18 @@ impl Node {
 
     /// Starts the agent.
     pub(crate) fn begin(&self) {
+        self.begin_with(&[]);
+    }
+
+    /// The same, with variables in its environment.
+    pub(crate) fn begin_with(&self, environment: &[(&str, &str)]) {
         let mut command = self.host.command(wharfie());
         let engine = format!("unix://{}", self.host.engine().socket().display());
         command
             .args(["agent", "--engine", &engine, "--config"])
             .arg(self.path("wharfie.toml"))
             .env_remove("DOCKER_HOST")
+            .envs(environment.iter().copied())
             .envs(agent_of(&self.host));
         if !self.path("wharfie.toml").exists() {
             self.write("wharfie.toml", "");

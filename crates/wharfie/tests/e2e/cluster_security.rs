@@ -26,7 +26,12 @@ services:
 fn has_learned_nothing(node: &Node) {
     let states = node.states().unwrap();
     assert_eq!(states, [(node.name().to_owned(), "up".to_owned())]);
-    assert_eq!(stacks(node).unwrap(), []);
+    soon(|| {
+        let stacks = stacks(node)?;
+        ensure!(stacks.is_empty(), "{stacks:?}");
+        Ok(())
+    });
+    assert_eq!(node.names(), [""; 0]);
 }
 
 #[test]

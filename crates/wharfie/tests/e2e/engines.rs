@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use wharfie_lab::{EngineKind, Host, Lab, prerequisites};
+use wharfie_lab::{EngineKind, Host, Lab, LabBuilder, prerequisites};
 
 /// A Docker host that may be shared with other tests. It is gone when nobody uses it any more.
 #[derive(Clone)]
@@ -39,7 +39,7 @@ pub(crate) fn shared(kind: EngineKind) -> Option<Shared> {
     {
         return Some(Shared(lab, 1));
     }
-    let lab = Arc::new(start(kind, 1));
+    let lab = Arc::new(hosts(kind, 1).start().unwrap());
     labs.retain(|(k, _)| *k != kind);
     labs.push((kind, Arc::downgrade(&lab)));
     Some(Shared(lab, 1))
@@ -47,21 +47,21 @@ pub(crate) fn shared(kind: EngineKind) -> Option<Shared> {
 
 /// A host that no other test uses, for tests that stop its Engine. None if there can be no lab here.
 pub(crate) fn own(kind: EngineKind) -> Option<Shared> {
-    several(kind, 1)?.pop()
+    several(hosts(kind, 1))?.pop()
 }
 
 /// The hosts of a lab of their own. None if there can be no lab here.
-pub(crate) fn several(kind: EngineKind, hosts: usize) -> Option<Vec<Shared>> {
+pub(crate) fn several(builder: LabBuilder) -> Option<Vec<Shared>> {
     if skipped() {
         return None;
     }
-    let lab = Arc::new(start(kind, hosts));
-    let hosts = 1..=hosts;
+    let lab = Arc::new(builder.start().unwrap());
+    let hosts = 1..=lab.hosts().len();
     Some(hosts.map(|n| Shared(Arc::clone(&lab), n)).collect())
 }
 
-fn start(kind: EngineKind, hosts: usize) -> Lab {
-    Lab::builder().hosts(hosts).engine(kind).start().unwrap()
+fn hosts(kind: EngineKind, hosts: usize) -> LabBuilder {
+    Lab::builder().hosts(hosts).engine(kind)
 }
 
 fn skipped() -> bool {

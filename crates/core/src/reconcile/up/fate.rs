@@ -34,6 +34,21 @@ impl<'a> Planner<'a> {
         Ok(count)
     }
 
+    /// Numbers of the containers that a service is to have here.
+    pub(super) fn numbers(&self, service: &Service) -> Result<BTreeSet<u32>, Refusal> {
+        let count = self.count(service)?;
+        Ok(match &self.options.share {
+            None => (1..=count).collect(),
+            Some(share) => share.here(&service.name).collect(),
+        })
+    }
+
+    /// Whether a service has containers here.
+    pub(super) fn is_here(&self, service: &Service) -> bool {
+        let share = self.options.share.as_ref();
+        share.is_none_or(|s| s.here(&service.name).next().is_some())
+    }
+
     /// What becomes of each container of a service. `before` has the services it depends on.
     pub(super) fn tasks(
         &self,
@@ -45,22 +60,23 @@ impl<'a> Planner<'a> {
             return Ok(Vec::new());
         }
         let hash = self.hash(service, before);
+        let share = self.options.share.as_ref();
+        let is_aside = |c: &Container| share.is_some_and(|s| s.is_aside(&c.service, c.number));
         let mut present: Vec<(&Container, Option<String>)> = self
             .seen
             .containers
             .iter()
-            .filter(|c| c.service == service.name && !c.oneoff)
+            .filter(|c| c.service == service.name && !c.oneoff && !is_aside(c))
             .map(|c| (c, self.why_recreate(service, hash.as_deref(), c, before)))
             .collect();
         // Of two with one number, the one that is wrong goes.
         present.sort_by_key(|(c, wrong)| (wrong.is_some(), c.number));
-        let count = self.count(service)?;
+        let wanted = self.numbers(service)?;
         let mut numbers: BTreeSet<u32> = BTreeSet::new();
         let mut tasks = Vec::new();
         for (container, wrong) in present {
             // A task is known by its number: what is beyond those wanted goes, however right.
-            let wanted = (1..=count).contains(&container.number);
-            if !wanted || !numbers.insert(container.number) {
+            if !wanted.contains(&container.number) || !numbers.insert(container.number) {
                 surplus.push(container);
                 continue;
             }
@@ -88,13 +104,21 @@ impl<'a> Planner<'a> {
                 seen: Some(container),
             });
         }
-        let missing = (1..=count).filter(|n| !numbers.contains(n));
-        tasks.extend(missing.map(|number| Task {
+        let missing = wanted.iter().filter(|n| !numbers.contains(n));
+        tasks.extend(missing.map(|&number| Task {
             service,
             number,
             name: names::container(&self.project.name, service, number),
             fate: Fate::Create,
             seen: None,
+        }));
+        let others = share.and_then(|s| s.elsewhere.get(&service.name));
+        tasks.extend(others.into_iter().flatten().map(|(&number, seen)| Task {
+            service,
+            number,
+            name: names::container(&self.project.name, service, number),
+            fate: Fate::Elsewhere,
+            seen: seen.as_ref(),
         }));
         tasks.sort_by_key(|t| t.number);
         Ok(tasks)
@@ -171,7 +195,7 @@ impl<'a> Planner<'a> {
                 before
                     .get(other)
                     .and_then(|tasks| tasks.first())
-                    .is_some_and(|t| !matches!(t.fate, Fate::Keep { .. }))
+                    .is_some_and(|t| !matches!(t.fate, Fate::Keep { .. } | Fate::Elsewhere))
             })
             .map(|other| {
                 format!("it shares namespaces or volumes with {other}, which is made anew")

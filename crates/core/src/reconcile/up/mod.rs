@@ -3,6 +3,8 @@
 mod fate;
 mod starts;
 
+pub use starts::holds_there;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use wharfie_compose::model::{Project, Service};
@@ -26,6 +28,8 @@ enum Fate {
     Create,
     /// It is wrong, or not to be used.
     Recreate { old: String, reason: String },
+    /// It is another node's.
+    Elsewhere,
 }
 
 struct Task<'a> {
@@ -121,7 +125,7 @@ impl<'a> Planner<'a> {
         let mut steps = BTreeMap::new();
         for (name, service) in services {
             // A service at scale zero needs no image.
-            if service.provider.is_some() || self.count(service)? == 0 {
+            if service.provider.is_some() || self.numbers(service)?.is_empty() {
                 continue;
             }
             let Some(operation) = images::prepare(self.project, service, self.seen, self.options)?
@@ -144,6 +148,7 @@ impl<'a> Planner<'a> {
     ) -> Result<(), Refusal> {
         let used: BTreeSet<&str> = services
             .values()
+            .filter(|s| self.is_here(s))
             .flat_map(|s| s.networks.keys().map(String::as_str))
             .collect();
         for (key, network) in self
@@ -279,6 +284,7 @@ impl<'a> Planner<'a> {
     fn networks(&mut self, services: &BTreeMap<&str, &Service>) -> BTreeMap<&'a str, usize> {
         let used: BTreeSet<&str> = services
             .values()
+            .filter(|s| self.is_here(s))
             .flat_map(|s| s.networks.keys().map(String::as_str))
             .collect();
         let mut steps = BTreeMap::new();
@@ -328,6 +334,7 @@ impl<'a> Planner<'a> {
     ) -> Result<BTreeMap<&'a str, usize>, Refusal> {
         let used: BTreeSet<&str> = services
             .values()
+            .filter(|s| self.is_here(s))
             .flat_map(|s| s.volumes.iter().map(|m| m.source.as_str()))
             .collect();
         let mut steps = BTreeMap::new();
@@ -383,7 +390,7 @@ impl<'a> Planner<'a> {
         let name = task.name.clone();
         let number = task.number;
         let operation = match &task.fate {
-            Fate::Keep { .. } => return None,
+            Fate::Keep { .. } | Fate::Elsewhere => return None,
             Fate::Create => Operation::CreateContainer {
                 service,
                 number,
@@ -398,12 +405,31 @@ impl<'a> Planner<'a> {
                     old: old.clone(),
                     reason: reason.clone(),
                     renew_volumes: self.options.renew_anonymous_volumes,
+                    start_first: starts_first(task),
                     timeout: self.options.timeout,
                 }
             }
         };
         Some(self.plan.push(operation, after))
     }
+}
+
+/// Whether the new container runs before the old one goes (`deploy.update_config.order`). What only
+/// one container can have at a time stands against it.
+fn starts_first(task: &Task) -> bool {
+    let service = task.service;
+    let update = service
+        .deploy
+        .as_ref()
+        .and_then(|d| d.update_config.as_ref());
+    let fixed = service.ports.iter().any(|p| !p.published.is_empty())
+        || shared::with(service).next().is_some()
+        || service.network_mode == "host"
+        || service.networks.values().flatten().any(|n| {
+            !n.ipv4_address.is_empty() || !n.ipv6_address.is_empty() || !n.mac_address.is_empty()
+        });
+    let running = task.seen.is_some_and(Container::is_running);
+    running && !fixed && update.is_some_and(|u| u.order == "start-first")
 }
 
 /// Networks every Engine has.

@@ -6,7 +6,7 @@ use wharfie_compose::model::Condition;
 
 use super::{Fate, Planner, Task};
 use crate::plan::Operation;
-use crate::seen::Health;
+use crate::seen::{Container, Health, State};
 
 impl<'a> Planner<'a> {
     /// Starts in the order of `depends_on`, with waits where a condition asks for one.
@@ -24,7 +24,7 @@ impl<'a> Planner<'a> {
             };
             let busy = tasks[name]
                 .iter()
-                .any(|t| t.fate != Fate::Keep { running: true });
+                .any(|t| !matches!(t.fate, Fate::Keep { running: true } | Fate::Elsewhere));
             let mut before = Vec::new();
             let mut renewed = None;
             for (other, dependency) in &first.service.depends_on {
@@ -38,21 +38,30 @@ impl<'a> Planner<'a> {
                 if dependency.restart && anew {
                     renewed = Some(other);
                 }
-                // To be started is to be past its start step.
-                if busy && dependency.condition != Condition::Started {
+                // Here, to be started is to be past its start step.
+                let away = others.iter().any(|t| t.fate == Fate::Elsewhere);
+                if busy && (away || dependency.condition != Condition::Started) {
                     let key = (
                         other.as_str(),
                         dependency.condition as u8,
                         dependency.required,
                     );
                     waits.entry(key).or_insert_with(|| {
-                        self.waits(others, dependency.condition, dependency.required, &started)
+                        let condition = dependency.condition;
+                        let of = |t: &&Task| {
+                            condition != Condition::Started || t.fate == Fate::Elsewhere
+                        };
+                        let others: Vec<&Task> = others.iter().filter(of).collect();
+                        self.waits(&others, condition, dependency.required, &started)
                     });
                     before.extend(&waits[&key]);
                 }
             }
             let mut steps = Vec::new();
             for (task, step) in tasks[name].iter().zip(&made[name]) {
+                if task.fate == Fate::Elsewhere {
+                    continue;
+                }
                 let mut after = before.clone();
                 after.extend(step);
                 let service = task.service.name.clone();
@@ -82,9 +91,11 @@ impl<'a> Planner<'a> {
             for &name in order {
                 let condition = ready(name, tasks);
                 let key = (name, condition as u8, true);
+                let own = tasks[name].iter().filter(|t| t.fate != Fate::Elsewhere);
+                let own: Vec<&Task> = own.collect();
                 waits
                     .entry(key)
-                    .or_insert_with(|| self.waits(&tasks[name], condition, true, &started));
+                    .or_insert_with(|| self.waits(&own, condition, true, &started));
             }
         }
     }
@@ -92,7 +103,7 @@ impl<'a> Planner<'a> {
     /// Waits for every container of a service; none where the condition already holds.
     pub(super) fn waits(
         &mut self,
-        others: &[Task],
+        others: &[&Task],
         condition: Condition,
         required: bool,
         started: &BTreeMap<&str, Vec<usize>>,
@@ -106,26 +117,39 @@ impl<'a> Planner<'a> {
                 (Condition::Started, Fate::Keep { running: true }, Some(c)) => {
                     matches!(c.health, Health::None | Health::Healthy)
                 }
+                (_, Fate::Elsewhere, Some(c)) => holds_there(condition, c),
                 _ => false,
             };
             if holds {
                 continue;
             }
-            let after = started
-                .get(task.service.name.as_str())
-                .cloned()
-                .unwrap_or_default();
+            let elsewhere = task.fate == Fate::Elsewhere;
+            let own = started.get(task.service.name.as_str());
+            let after = own.filter(|_| !elsewhere).cloned().unwrap_or_default();
             steps.push(self.plan.push(
                 Operation::Wait {
                     service: task.service.name.clone(),
                     name: task.name.clone(),
                     condition,
                     required,
+                    elsewhere,
                 },
                 after,
             ));
         }
         steps
+    }
+}
+
+/// Whether a container of another node meets a condition, as that node reported it last.
+#[must_use]
+pub fn holds_there(condition: Condition, container: &Container) -> bool {
+    match condition {
+        Condition::Started => container.is_running(),
+        Condition::Healthy => container.is_running() && container.health == Health::Healthy,
+        Condition::CompletedSuccessfully => {
+            container.state == State::Exited && container.exit_code == Some(0)
+        }
     }
 }
 

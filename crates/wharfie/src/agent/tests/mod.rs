@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use wharfie_cluster::{NodeId, Replica, Store};
+use wharfie_core::report::Report;
 use wharfie_host::BoxedStream;
 
 use super::fleet::{Alone, Fleet, Peers, unreachable};
@@ -51,20 +52,24 @@ struct InMemory {
 }
 
 impl Peers for InMemory {
+    fn id(&self) -> String {
+        self.id.clone()
+    }
+
     fn nodes(&self) -> Vec<Node> {
         let nodes = self.net.nodes.lock().unwrap().clone();
-        let fleets = self.net.fleets.lock().unwrap().clone();
-        nodes
-            .into_iter()
-            .map(|node| {
-                let fleet = fleets.get(&node.id).and_then(Weak::upgrade);
-                Node {
-                    me: node.id == self.id,
-                    report: fleet.map(|f| f.report().borrow().as_ref().clone()),
-                    ..node
-                }
-            })
-            .collect()
+        let seen_from_here = |node: Node| Node {
+            me: node.id == self.id,
+            ..node
+        };
+        nodes.into_iter().map(seen_from_here).collect()
+    }
+
+    fn report(&self, id: &str) -> Option<Arc<Report>> {
+        let fleet = self.net.fleets.lock().unwrap().get(id).cloned();
+        let fleet = fleet.and_then(|f| f.upgrade())?;
+        let report = Arc::clone(&fleet.report().borrow());
+        Some(report)
     }
 
     fn open<'a>(

@@ -3,13 +3,14 @@ use std::path::Path;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use wharfie_cluster::Options;
+use wharfie_compose::model::{Project, Service};
 use wharfie_core::Stack;
+use wharfie_core::assignment::Assignment;
 
-use super::{Cluster, until};
+use super::Cluster;
 use crate::agent::keeper::STACK;
 use crate::api::{Info, Message, Node, NodeState, Request, StackInfo, What};
 use crate::control::Client;
-use crate::failure::Failure;
 
 /// What a raw request is answered.
 async fn ask(socket: &Path, request: &str) -> (UnixStream, String) {
@@ -119,21 +120,49 @@ async fn what_leads_nowhere_is_said() {
     );
 }
 
-/// Writes down a stack of a node without anybody's doing anything for it.
-fn put(cluster: &Cluster, name: &str, home: &str) {
+/// Writes down a stack with one service, whose task is on a node, without anybody's doing anything.
+fn put(cluster: &Cluster, name: &str, node: &str) {
+    let web = Service {
+        name: "web".to_owned(),
+        image: "busybox".to_owned(),
+        ..Service::default()
+    };
     let stack = Stack {
-        project: wharfie_compose::model::Project {
+        project: Project {
             name: name.to_owned(),
-            ..Default::default()
+            services: [("web".to_owned(), web)].into(),
+            ..Project::default()
         },
-        home: home.to_owned(),
+        active: ["web".to_owned()].into(),
+        home: node.to_owned(),
         ..Stack::default()
     };
+    let assignment = Assignment {
+        tasks: [(1, node.to_owned())].into(),
+        rollout: None,
+    };
     let replica = &cluster.members[0].agent.keeper.replica;
-    let value = serde_json::to_value(&stack).unwrap();
-    let options = Options::default();
-    let put = replica.put((STACK, name), Some(value), ("up", 1), options, None);
-    put.unwrap();
+    let put = |kind: &str, name: &str, value| {
+        let options = Options::default();
+        replica
+            .put((kind, name), Some(value), ("up", 1), options, None)
+            .unwrap();
+    };
+    let of_web = format!("{name}/web");
+    put(STACK, name, serde_json::to_value(&stack).unwrap());
+    put(
+        "assignment",
+        &of_web,
+        serde_json::to_value(&assignment).unwrap(),
+    );
+}
+
+/// The same, and all nodes know of it.
+async fn tell(cluster: &Cluster, name: &str, node: &str) {
+    put(cluster, name, node);
+    for member in &cluster.members {
+        member.agent.keeper.renew(name).await.unwrap();
+    }
 }
 
 fn stop(on: Option<&str>) -> Request {
@@ -146,130 +175,100 @@ fn stop(on: Option<&str>) -> Request {
         parallel: 0,
         on: on.map(str::to_owned),
         replicated: None,
+        images: Default::default(),
     }
 }
 
 #[tokio::test]
-async fn a_stack_is_answered_for_by_its_home() {
-    let cluster = Cluster::begin(&["alpha", "beta"]).await;
-    put(&cluster, "shop", "beta-id");
-    let beta = &cluster.members[1].agent.keeper;
-    beta.renew("shop").await.unwrap();
-    cluster.members[0].agent.keeper.renew("shop").await.unwrap();
-    cluster.members[1].engine.run("b1", "shop", "web");
-    for member in &cluster.members {
-        let client = Client::new(member.socket.clone());
-        let info: StackInfo = client.get("/v1/stacks/shop").await.unwrap();
-        assert_eq!(
-            (info.node.as_str(), info.home.as_str()),
-            ("beta", "beta-id")
+async fn a_change_is_carried_out_where_the_tasks_are() {
+    // Whoever decides: one of both is asked, and one of both is it.
+    for stack in ["shop", "blog", "wiki"] {
+        let cluster = Cluster::begin(&["alpha", "beta"]).await;
+        cluster.members[1].engine.run("b1", stack, "web");
+        tell(&cluster, stack, "beta-id").await;
+        for member in &cluster.members {
+            let client = Client::new(member.socket.clone());
+            let info: StackInfo = client.get(&format!("/v1/stacks/{stack}")).await.unwrap();
+            assert_eq!(
+                (info.node.as_str(), info.home.as_str()),
+                ("beta", "beta-id")
+            );
+            let all: Vec<StackInfo> = client.get("/v1/stacks").await.unwrap();
+            assert_eq!(all.len(), 1);
+        }
+        let client = Client::new(cluster.members[0].socket.clone());
+        let mut steps = 0;
+        let heard = |told| steps += usize::from(matches!(told, Message::Step { .. }));
+        client.act(stack, &stop(None), heard).await.unwrap();
+        assert!(steps > 0);
+        let asked = cluster.members[1].engine.asked();
+        assert!(
+            asked.contains(&"POST /containers/b1/stop".to_owned()),
+            "{asked:?}"
         );
-        let all: Vec<StackInfo> = client.get("/v1/stacks").await.unwrap();
-        let all: Vec<(&str, &str)> = all
-            .iter()
-            .map(|s| (s.name.as_str(), s.node.as_str()))
-            .collect();
-        assert_eq!(all, [("shop", "beta")]);
+        assert!(cluster.members[0].engine.asked().is_empty());
+        for member in &cluster.members {
+            member.agent.keeper.renew(stack).await.unwrap();
+        }
+        let info: StackInfo = client.get(&format!("/v1/stacks/{stack}")).await.unwrap();
+        assert_eq!(info.halted, ["web/1"]);
+        let refused = client.act(stack, &stop(Some("nobody")), |_| {}).await;
+        assert!(
+            refused.unwrap_err()[0]
+                .what
+                .contains("no such node: nobody")
+        );
     }
-    // Asked of alpha, done by beta.
-    let client = Client::new(cluster.members[0].socket.clone());
-    let mut steps = 0;
-    let done = client
-        .act("shop", &stop(None), |told| {
-            steps += usize::from(matches!(told, Message::Step { .. }));
-        })
-        .await;
-    done.unwrap();
-    assert!(steps > 0);
-    assert_eq!(
-        cluster.members[1].engine.asked(),
-        ["POST /containers/b1/stop"]
-    );
-    assert!(cluster.members[0].engine.asked().is_empty());
-    // It has a home already.
-    let refused = client.act("shop", &stop(Some("alpha")), |_| {}).await;
-    let refused = refused.unwrap_err();
-    assert!(
-        refused[0]
-            .what
-            .contains("stack shop is on node beta, not on alpha")
-    );
 }
 
 #[tokio::test]
-async fn a_stack_whose_home_is_away_is_listed_and_nothing_else() {
+async fn what_is_asked_of_a_node_that_is_away_is_done_when_it_is_back() {
     let cluster = Cluster::begin(&["alpha", "beta"]).await;
-    put(&cluster, "shop", "beta-id");
+    tell(&cluster, "shop", "beta-id").await;
     cluster.net.set("beta", NodeState::Down);
     let client = Client::new(cluster.members[0].socket.clone());
-    let all: Vec<StackInfo> = client.get("/v1/stacks").await.unwrap();
-    assert_eq!(all.len(), 1);
-    let trouble = all[0].trouble.clone().unwrap();
-    assert!(
-        trouble.contains("node beta is away since 2026-11-1"),
-        "{trouble}"
-    );
-    // What can wait is noted for it; what needs its containers is refused.
     let mut noted = None;
     let heard = |told| {
-        if let Message::Noted { home } = told {
-            noted = Some(home);
+        if let Message::Noted { why } = told {
+            noted = Some(why);
         }
     };
     client.act("shop", &stop(None), heard).await.unwrap();
-    let noted = noted.expect("it is said that it is noted");
+    let noted = noted.expect("it is said that it is done later");
     assert!(noted.contains("node beta is away since"), "{noted}");
-    let restart = Request {
-        what: What::Intent(Box::new(wharfie_core::Intent::Restart {
-            services: Vec::new(),
-            timeout: None,
-        })),
-        ..stop(None)
-    };
-    let faults = client.act("shop", &restart, |_| {}).await.unwrap_err();
-    let failure = Failure::from(faults[0].clone());
-    assert_eq!(failure.code(), 4);
-    assert!(failure.text().contains("node beta is away since"));
-    // Gone for good: the one who is asked takes it over.
-    cluster.net.set("beta", NodeState::Removed);
-    client.act("shop", &stop(None), |_| {}).await.unwrap();
-    let keeper = &cluster.members[0].agent.keeper;
-    until(|| keeper.slots().iter().any(|s| s.name == "shop")).await;
 }
 
 #[tokio::test]
 async fn a_request_is_handed_on_once_only() {
     let cluster = Cluster::begin(&["alpha", "beta"]).await;
-    put(&cluster, "shop", "beta-id");
-    let request =
-        "GET /v1/stacks/shop HTTP/1.1\r\nHost: x\r\nx-wharfie-handed-on-by: gamma\r\n\r\n";
-    let (_, head) = ask(&cluster.members[0].socket, request).await;
-    assert!(head.starts_with("HTTP/1.1 409 "), "{head}");
+    tell(&cluster, "shop", "beta-id").await;
+    // Both take themselves for the one who decides, as in the middle of a change of the members.
+    for member in &cluster.members {
+        let body = serde_json::to_string(&stop(None)).unwrap();
+        let request = format!(
+            "POST /v1/stacks/shop HTTP/1.1\r\nHost: x\r\nx-wharfie-handed-on-by: gamma\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let (_, head) = ask(&member.socket, &request).await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    }
 }
 
 #[tokio::test]
-async fn what_was_wanted_before_there_were_others_is_kept_here() {
+async fn what_a_node_had_under_another_id_is_still_its_own() {
     let cluster = Cluster::begin(&["alpha", "beta"]).await;
-    put(&cluster, "old", "");
+    put(&cluster, "old", "former");
     put(&cluster, "other", "beta-id");
     let keeper = &cluster.members[0].agent.keeper;
-    for name in ["old", "other"] {
-        keeper.renew(name).await.unwrap();
-    }
-    assert!(
-        keeper
-            .slots()
-            .iter()
-            .all(|s| s.shown().is_none_or(|s| s.name == "old"))
-    );
-    keeper.follow_me("").await;
-    let slots = keeper.slots();
-    let old = slots.iter().find(|s| s.name == "old").unwrap();
-    assert_eq!(old.shown().unwrap().home, "alpha-id");
-    let home = async |name: &str| keeper.home(name).await.unwrap();
-    assert_eq!(home("old").await.as_deref(), Some("alpha-id"));
-    assert_eq!(home("other").await.as_deref(), Some("beta-id"));
-    assert_eq!(home("none").await, None);
+    keeper.follow_me("former").await;
+    let value = |kind: &str, name: &str| {
+        let record = keeper.replica.get(kind, name).unwrap().unwrap();
+        record.value.unwrap()
+    };
+    assert_eq!(value(STACK, "old")["home"], "alpha-id");
+    assert_eq!(value(STACK, "other")["home"], "beta-id");
+    assert_eq!(value("assignment", "old/web")["tasks"]["alpha-id"][0], 1);
+    assert_eq!(value("assignment", "other/web")["tasks"]["beta-id"][0], 1);
 }
 
 /// Says when it is dropped.
@@ -286,7 +285,7 @@ impl Drop for Guard {
 #[tokio::test]
 async fn who_goes_away_ends_the_work_on_the_other_node() {
     let cluster = Cluster::begin(&["alpha", "beta"]).await;
-    put(&cluster, "shop", "beta-id");
+    tell(&cluster, "shop", "beta-id").await;
     let (tell, told) = tokio::sync::oneshot::channel();
     let guard = std::sync::Arc::new(std::sync::Mutex::new(Some(Guard(Some(tell)))));
     // In place of beta's agent: it begins to answer, and never ends.

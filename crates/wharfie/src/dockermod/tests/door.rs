@@ -13,7 +13,7 @@ use crate::dockermod::serve::LARGEST;
 
 const TOKEN: &str = "0123456789abcdef";
 
-pub(super) fn any_port() -> Option<SocketAddr> {
+fn any_port() -> Option<SocketAddr> {
     Some(([127, 0, 0, 1], 0).into())
 }
 
@@ -41,7 +41,7 @@ async fn send(door: &Door, request: &str) -> (u16, String) {
     (status.unwrap_or(0), body.unwrap_or_default())
 }
 
-pub(super) async fn post(door: &Door, headers: &str, body: &str) -> (u16, Value) {
+async fn post(door: &Door, headers: &str, body: &str) -> (u16, Value) {
     let request = format!(
         "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n{body}",
         body.len()

@@ -2,7 +2,6 @@
 
 mod door;
 mod fake;
-mod lab;
 
 use std::path::PathBuf;
 use std::sync::Arc;

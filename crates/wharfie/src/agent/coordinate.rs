@@ -1,0 +1,391 @@
+//! The coordinator's part: where the tasks of its stacks run. Every node knows whose part it is;
+//! if two take it for a moment, their assignments merge.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{info, warn};
+use wharfie_cluster::{Options, Record};
+use wharfie_core::assignment::{self, Assignment, Assignments, Reported};
+use wharfie_core::extension::{self, WhenIsolated};
+use wharfie_core::heal::Millis;
+use wharfie_core::schedule::{self, Placement, Verdict};
+use wharfie_core::{Share, Stack};
+
+use super::keeper::{Keeper, now, with_replica};
+use super::slot::{Kept, Slot};
+use super::world::{self, Entry, Side, VOLUME, VolumePlace};
+use crate::api::Node;
+use crate::failure::Failure;
+
+/// Where tasks are to be from now on, and what must be written for that.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Assigned {
+    /// Where they are.
+    pub(super) assignments: Assignments,
+    /// Local volumes that are on a node from now on.
+    pub(super) volumes: BTreeMap<String, String>,
+}
+
+impl Keeper {
+    /// Whether there are other nodes: then everything is assigned to one.
+    pub(super) fn is_alone(&self) -> bool {
+        self.fleet.count() < 2
+    }
+
+    /// Id of the node that decides for a stack, among those that answer.
+    pub(super) fn coordinator(&self, stack: &str) -> Option<String> {
+        let mut nodes = self.fleet.members();
+        self.book.remember_skews(&mut nodes);
+        let fit = able(&nodes, |n| {
+            self.fleet.report_of(n).is_some_and(|r| r.unwritable)
+        });
+        schedule::coordinator(stack, fit.into_iter().map(|n| n.id.as_str())).map(str::to_owned)
+    }
+
+    /// Decides where the tasks of a stack run.
+    pub(super) fn assign(&self, name: &str, stack: &Stack, current: &Assignments) -> Assigned {
+        if self.is_alone() {
+            return Assigned {
+                assignments: self.all_here(stack, current),
+                ..Assigned::default()
+            };
+        }
+        let view = self.view();
+        let mut stacks = self.book.stacks();
+        let entry = Entry {
+            stack: Arc::new(stack.clone()),
+            assignments: Arc::new(current.clone()),
+        };
+        stacks.insert(name.to_owned(), entry);
+        let cluster = view.cluster(&stacks);
+        let running = view.running(name);
+        let tasks = world::tasks(current);
+        match schedule::place_if_needed(stack, &tasks, &running, &cluster) {
+            Some(placement) => merged(stack, current, placement, view.side() == Side::Larger),
+            None => Assigned {
+                assignments: current.clone(),
+                ..Assigned::default()
+            },
+        }
+    }
+
+    /// Without others all tasks are here.
+    fn all_here(&self, stack: &Stack, current: &Assignments) -> Assignments {
+        let me = self.fleet.id();
+        let others = |a: &Assignment| a.tasks.values().any(|n| *n != me);
+        if self.fleet.is_expelled() && current.values().any(others) {
+            // They run it, without this node.
+            return current.clone();
+        }
+        let each = stack.active.iter().map(|service| {
+            let tasks = (1..=stack.count(service))
+                .map(|n| (n, me.clone()))
+                .collect();
+            let rollout = current.get(service).and_then(|a| a.rollout.clone());
+            (service.clone(), Assignment { tasks, rollout })
+        });
+        each.collect()
+    }
+
+    /// What is decided of each task of a stack, and why.
+    pub(super) fn explain(&self, name: &str, stack: &Stack) -> Vec<schedule::Decision> {
+        let view = self.view();
+        let mut stacks = self.book.stacks();
+        let current = stacks.get(name).map(|e| Arc::clone(&e.assignments));
+        let current = current.unwrap_or_default();
+        let entry = Entry {
+            stack: Arc::new(stack.clone()),
+            assignments: Arc::clone(&current),
+        };
+        stacks.insert(name.to_owned(), entry);
+        let tasks = world::tasks(&current);
+        let running = view.running(name);
+        schedule::explain(stack, &tasks, &running, &view.cluster(&stacks)).decisions
+    }
+
+    /// This node's share of a stack: all of it, if there are no others and nothing is rolled out.
+    pub(super) fn share(&self, name: &str, stack: &Stack, assignments: &Assignments) -> Share {
+        let view = self.view();
+        let (own, others) = view.containers(name);
+        let others: Vec<Reported> = others.iter().map(world::There::reported).collect();
+        let own_view;
+        let assignments = match view.side() {
+            _ if self.is_alone() => {
+                own_view = self.all_here(stack, assignments);
+                &own_view
+            }
+            // All nodes of this side come to the same.
+            Side::Smaller => {
+                own_view = self.assign(name, stack, assignments).assignments;
+                &own_view
+            }
+            Side::Larger | Side::Half => assignments,
+        };
+        let mut share = assignment::share(stack, assignments, &self.fleet.id(), &own, &others);
+        if view.side() != Side::Larger {
+            // On this side it is not to run.
+            share
+                .here
+                .retain(|service, _| runs_isolated(stack, service));
+        }
+        share
+    }
+
+    /// What of this node's share may be as the stack says now: what is rolled out comes later.
+    pub(super) fn share_now(&self, name: &str, stack: &Stack, assignments: &Assignments) -> Share {
+        let whole = self.share(name, stack, assignments);
+        // The first part is the stack's own.
+        let parts = assignment::parts(stack, assignments, &whole);
+        parts.into_iter().next().map_or(whole, |part| part.share)
+    }
+
+    /// Does the coordinator's part for a stack, if it is this node's; when to look again.
+    pub(super) async fn coordinate(&self, slot: &Slot, kept: &mut Kept) -> Duration {
+        let idle = Duration::from_secs(60);
+        let Some(stack) = kept.stack.clone() else {
+            return idle;
+        };
+        if self.is_alone() {
+            let until = self.step_rollouts(slot, kept).await;
+            return until.map_or(idle, pause_until);
+        }
+        if self.coordinator(&slot.name).as_deref() != Some(&self.fleet.id()) {
+            return idle;
+        }
+        if self.view().side() == Side::Smaller {
+            // The others decide, or have decided.
+            return Duration::from_secs(1);
+        }
+        let assigned = self.assign(&slot.name, &stack, &kept.assignments);
+        match self
+            .write_assigned(&slot.name, kept, assigned, "schedule")
+            .await
+        {
+            Ok(records) => self.fleet.tell(records),
+            Err(e) => {
+                // Another node takes over.
+                self.set_unwritable(true);
+                warn!(stack = slot.name, "{}", e.text());
+                return Duration::from_secs(1);
+            }
+        }
+        let stepped = self.step_rollouts(slot, kept).await;
+        let until = stepped.into_iter().chain(self.view().wake).min();
+        until.map_or(idle, pause_until)
+    }
+
+    /// Writes where tasks are, as far as it is new; what was written.
+    pub(super) async fn write_assigned(
+        &self,
+        name: &str,
+        kept: &mut Kept,
+        assigned: Assigned,
+        note: &'static str,
+    ) -> Result<Vec<Record>, Failure> {
+        let alone = self.is_alone();
+        let records = self.put_assigned(name, kept, &assigned, note).await?;
+        if kept.assignments != assigned.assignments && !alone {
+            self.tell_moves(name, &kept.assignments, &assigned.assignments);
+        }
+        kept.assignments = assigned.assignments;
+        self.book.set(name, kept.stack.as_ref(), &kept.assignments);
+        if !assigned.volumes.is_empty() {
+            self.reread()?;
+        }
+        Ok(records)
+    }
+
+    async fn put_assigned(
+        &self,
+        name: &str,
+        kept: &Kept,
+        assigned: &Assigned,
+        note: &'static str,
+    ) -> Result<Vec<Record>, Failure> {
+        let old = &kept.assignments;
+        let new = &assigned.assignments;
+        // Where there are no others everything is here: only rollouts have to be written.
+        let alone = self.is_alone();
+        let said = |a: Option<&Assignment>| a.is_some_and(|a| !alone || a.rollout.is_some());
+        let changed = new
+            .iter()
+            .filter(|(s, a)| old.get(*s) != Some(a) && (said(Some(a)) || said(old.get(*s))));
+        let mut puts: Vec<(wharfie_cluster::Key, Option<serde_json::Value>)> = changed
+            .map(|(service, a)| (world::key(name, service), world::value(a)))
+            .collect();
+        let gone = old
+            .iter()
+            .filter(|(s, a)| !new.contains_key(*s) && said(Some(a)));
+        let gone = gone.map(|(service, _)| service);
+        puts.extend(gone.map(|service| (world::key(name, service), None)));
+        for (volume, node) in &assigned.volumes {
+            let place = VolumePlace {
+                node: node.clone(),
+                stack: name.to_owned(),
+            };
+            let value = serde_json::to_value(place).ok();
+            puts.push((wharfie_cluster::Key::new(VOLUME, volume), value));
+        }
+        if puts.is_empty() {
+            return Ok(Vec::new());
+        }
+        with_replica(&self.replica, move |r| {
+            let at = u64::try_from(now()).unwrap_or(0);
+            // Of assignments only the newest matters.
+            let options = Options { history: 1 };
+            let mut records = Vec::new();
+            for (key, value) in puts {
+                records.push(r.put((&key.kind, &key.name), value, (note, at), options, None)?);
+            }
+            Ok(records)
+        })
+        .await
+    }
+
+    /// Says which tasks go where.
+    fn tell_moves(&self, name: &str, old: &Assignments, new: &Assignments) {
+        let called = |id: &String| self.fleet.by_id(id).map_or_else(|| id.clone(), |n| n.name);
+        for (service, assignment) in new {
+            for (number, node) in &assignment.tasks {
+                let before = old.get(service).and_then(|a| a.tasks.get(number));
+                match before {
+                    Some(before) if before == node => {}
+                    Some(before) => info!(
+                        stack = name,
+                        task = format!("{service}/{number}"),
+                        from = called(before),
+                        to = called(node),
+                        "moved"
+                    ),
+                    None => info!(
+                        stack = name,
+                        task = format!("{service}/{number}"),
+                        to = called(node),
+                        "placed"
+                    ),
+                }
+            }
+        }
+    }
+
+    /// Why tasks of a stack wait for a node, if some do; a line for each.
+    pub(super) fn waiting(&self, name: &str, stack: &Stack) -> Vec<String> {
+        if self.is_alone() {
+            return Vec::new();
+        }
+        let decisions = self.explain(name, stack).into_iter();
+        let waits = decisions.filter_map(|d| match d.verdict {
+            Verdict::Waits { why, .. } => Some(format!("{}/{} {}", d.service, d.slot, waits(&why))),
+            _ => None,
+        });
+        waits.collect()
+    }
+}
+
+/// Why a task waits, with its verb.
+pub(super) fn waits(why: &str) -> String {
+    match why.starts_with("waits ") {
+        true => why.to_owned(),
+        false => format!("waits: {why}"),
+    }
+}
+
+/// The time until then.
+fn pause_until(at: Millis) -> Duration {
+    Duration::from_millis((at - now()).max(10).unsigned_abs())
+}
+
+/// A clock that is off by so much makes what its node writes refused, or win for too long; in
+/// milliseconds.
+const SKEW: i64 = 60_000;
+
+/// Of the nodes that answer those that can decide: that can write, and whose clocks are right. Whose are
+/// not is told by the larger number of all; those that answer will have to do, if nobody is left.
+fn able(nodes: &[Node], is_unwritable: impl Fn(&Node) -> bool) -> Vec<&Node> {
+    let live = |n: &&Node| n.me || n.may_answer();
+    let skewed = |n: &&Node| n.skew.is_some_and(|s| s.abs() > SKEW);
+    let others = nodes.iter().filter(skewed).count();
+    // From a clock that is wrong all others are.
+    let mine = 2 * others > nodes.len();
+    let right = |n: &&Node| match mine {
+        true => !n.me,
+        false => !skewed(n),
+    };
+    let fit = |n: &&Node| live(n) && right(n) && !is_unwritable(n);
+    let fit: Vec<&Node> = nodes.iter().filter(fit).collect();
+    match fit.is_empty() {
+        true => nodes.iter().filter(live).collect(),
+        false => fit,
+    }
+}
+
+/// Whether a service runs on the smaller side of a cluster that is cut in two.
+fn runs_isolated(stack: &Stack, service: &str) -> bool {
+    let Some(service) = stack.project.any_service(service) else {
+        return true;
+    };
+    let project = &stack.project;
+    !extension::singleton(project, service)
+        && extension::when_isolated(project, service) == WhenIsolated::Keep
+}
+
+/// Assignments with a placement in them. What is not to run on a smaller side is not moved there.
+fn merged(stack: &Stack, old: &Assignments, placement: Placement, majority: bool) -> Assigned {
+    let mut assignments = Assignments::new();
+    for service in &stack.active {
+        let before = old.get(service);
+        if !majority && !runs_isolated(stack, service) {
+            assignments.extend(before.map(|a| (service.clone(), a.clone())));
+            continue;
+        }
+        let tasks = placement.tasks.get(service).cloned().unwrap_or_default();
+        let rollout = before.and_then(|a| a.rollout.clone());
+        assignments.insert(service.clone(), Assignment { tasks, rollout });
+    }
+    Assigned {
+        assignments,
+        volumes: placement.volumes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, skew: Option<i64>) -> Node {
+        Node {
+            id: name.to_owned(),
+            me: name == "me",
+            state: crate::api::NodeState::Up,
+            skew,
+            ..Node::nobody()
+        }
+    }
+
+    fn able_of(nodes: &[Node], full: &[&str]) -> Vec<String> {
+        let able = able(nodes, |n| full.contains(&n.id.as_str()));
+        able.into_iter().map(|n| n.id.clone()).collect()
+    }
+
+    #[test]
+    fn who_cannot_write_or_has_a_wrong_clock_does_not_decide() {
+        let hour = Some(3_600_000);
+        let three = [node("me", None), node("a", Some(20)), node("b", hour)];
+        assert_eq!(able_of(&three, &[]), ["me", "a"]);
+        assert_eq!(able_of(&three, &["a"]), ["me"]);
+        // The others agree that it is this one.
+        let back = Some(-3_600_000);
+        let wrong = [node("me", None), node("a", back), node("b", back)];
+        assert_eq!(able_of(&wrong, &[]), ["a", "b"]);
+        // Also while one of them is away.
+        let mut wrong = wrong;
+        wrong[2].state = crate::api::NodeState::Down;
+        assert_eq!(able_of(&wrong, &[]), ["a"]);
+        // Of two nobody can tell.
+        let two = [node("me", None), node("a", hour)];
+        assert_eq!(able_of(&two, &[]), ["me"]);
+        assert_eq!(able_of(&two, &["me"]), ["me", "a"]);
+    }
+}

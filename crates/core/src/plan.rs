@@ -24,6 +24,18 @@ pub struct Step {
 }
 
 impl Plan {
+    /// Whether it makes containers.
+    #[must_use]
+    pub fn makes_containers(&self) -> bool {
+        let makes = |o: &Operation| {
+            matches!(
+                o,
+                Operation::CreateContainer { .. } | Operation::RecreateContainer { .. }
+            )
+        };
+        self.steps.iter().any(|s| makes(&s.operation))
+    }
+
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {

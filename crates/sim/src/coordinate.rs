@@ -1,13 +1,13 @@
 //! The coordinator's part (the agent's `coordinate.rs`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use wharfie_core::Stack;
 use wharfie_core::assignment::{Assignment, Assignments};
 use wharfie_core::extension::{self, WhenIsolated};
 use wharfie_core::schedule::{self, Placement, Standing, Tasks};
 
-use crate::look::{ASSIGNMENT, Job, VOLUME};
+use crate::look::{ASSIGNMENT, Job, ROLLOUT, VOLUME};
 use crate::mutation::Mutation;
 use crate::sim::Sim;
 use crate::time::{MS, Micros, SEC};
@@ -134,13 +134,25 @@ impl Sim {
         view: &View,
     ) -> Puts {
         let new = &assigned.assignments;
-        let key = |service: &str| Key::new(ASSIGNMENT, format!("{name}/{service}"));
-        let changed = new.iter().filter(|(s, a)| old.get(*s) != Some(a));
-        let mut puts: Puts = changed
-            .map(|(service, a)| (key(service), serde_json::to_value(a).ok()))
-            .collect();
-        let gone = old.keys().filter(|s| !new.contains_key(*s));
-        puts.extend(gone.map(|service| (key(service), None)));
+        let mut puts = Puts::new();
+        let services: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        for service in services {
+            let key = |kind: &str| Key::new(kind, format!("{name}/{service}"));
+            let tasks = |all: &Assignments| all.get(service).map(|a| a.tasks.clone());
+            if tasks(old) != tasks(new) {
+                let alone = tasks(new).map(|tasks| Assignment {
+                    tasks,
+                    rollout: None,
+                });
+                let value = alone.and_then(|a| serde_json::to_value(a).ok());
+                puts.push((key(ASSIGNMENT), value));
+            }
+            let rollout = |all: &Assignments| all.get(service).and_then(|a| a.rollout.clone());
+            if rollout(old) != rollout(new) {
+                let value = rollout(new).and_then(|r| serde_json::to_value(r).ok());
+                puts.push((key(ROLLOUT), value));
+            }
+        }
         for (volume, on) in &assigned.volumes {
             let value = serde_json::json!({ "node": on, "stack": name });
             puts.push((Key::new(VOLUME, volume), Some(value)));

@@ -24,6 +24,8 @@ use crate::time::{MS, Micros, SEC};
 
 pub(crate) const STACK: &str = "stack";
 pub(crate) const ASSIGNMENT: &str = "assignment";
+/// Kind of the objects that say how far a service's rollout is.
+pub(crate) const ROLLOUT: &str = "rollout";
 pub(crate) const NODE: &str = "node";
 pub(crate) const VOLUME: &str = "volume";
 
@@ -372,7 +374,9 @@ impl Sim {
         for key in keys {
             let value = memory.get(ASSIGNMENT, &key.name).and_then(|r| r.value);
             let read = value.map(serde_json::from_value::<Assignment>);
-            if let Some(Ok(assignment)) = read {
+            if let Some(Ok(mut assignment)) = read {
+                let rollout = memory.get(ROLLOUT, &key.name).and_then(|r| r.value);
+                assignment.rollout = rollout.and_then(|v| serde_json::from_value(v).ok());
                 assignments.insert(key.name[prefix.len()..].to_owned(), assignment);
             }
         }
@@ -452,7 +456,7 @@ impl Sim {
 fn stack_of(key: &Key) -> Option<&str> {
     match key.kind.as_str() {
         STACK => Some(&key.name),
-        ASSIGNMENT => key.name.split_once('/').map(|(stack, _)| stack),
+        ASSIGNMENT | ROLLOUT => key.name.split_once('/').map(|(stack, _)| stack),
         _ => None,
     }
 }

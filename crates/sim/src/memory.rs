@@ -44,7 +44,11 @@ impl Memory {
         wall: u64,
     ) -> Result<Record, String> {
         let options = Options {
-            history: if key.kind == "assignment" { 1 } else { 50 },
+            history: if matches!(key.kind.as_str(), "assignment" | "rollout") {
+                1
+            } else {
+                50
+            },
         };
         let id = (key.kind.as_str(), key.name.as_str());
         let put = self.replica.put(id, value, (note, wall), options, None);

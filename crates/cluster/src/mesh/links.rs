@@ -31,6 +31,9 @@ const OPENING: Duration = Duration::from_secs(10);
 const STRANGERS: usize = 16;
 /// Pause before a peer is greeted once more.
 const AGAIN: Duration = Duration::from_secs(1);
+/// So often is looked, with pauses of [`AGAIN`], whether anything is still under way on a link that
+/// another has taken the place of.
+const RETIRES: u32 = 60;
 /// How long is tried to reach a node to which there is no link.
 const REACH: Duration = Duration::from_secs(3);
 /// Pause before another link is looked for.
@@ -87,12 +90,18 @@ pub(super) fn adopt(mesh: &Arc<Mesh>, link: Arc<dyn Link>) {
                 link.close(Why::Spare);
                 return;
             }
-            other.link.close(Why::Spare);
+            match old == new {
+                true => other.link.close(Why::Spare),
+                // Both called at once, maybe some time ago: what is under way on the other one ends first.
+                false => {
+                    let retire = retire(Arc::clone(mesh), other);
+                    tokio::spawn(Arc::clone(mesh).until_over(retire));
+                }
+            }
         }
         let peered = Peered {
             link: Arc::clone(&link),
             outbox,
-            skew: None,
             used: Instant::now(),
             streams: Arc::default(),
             greeted: greeted.subscribe(),
@@ -116,6 +125,22 @@ pub(super) fn adopt(mesh: &Arc<Mesh>, link: Arc<dyn Link>) {
     };
     let work = serve(of, frames);
     tokio::spawn(Arc::clone(mesh).until_over(work));
+}
+
+/// Closes a link that another has taken the place of, once nothing is under way on it.
+fn retire(mesh: Arc<Mesh>, of: &Peered) -> impl Future<Output = ()> + use<> {
+    let (link, streams) = (Arc::clone(&of.link), Arc::clone(&of.streams));
+    async move {
+        for _ in 0..RETIRES {
+            // The peer takes the other one into use as well.
+            tokio::time::sleep(AGAIN).await;
+            let member = mesh.door.roster().members.contains_key(&link.peer());
+            if Arc::strong_count(&streams) == 1 || !member || link.has_ended().is_some() {
+                break;
+            }
+        }
+        link.close(Why::Spare);
+    }
 }
 
 /// What the work on a link needs.
@@ -145,6 +170,10 @@ async fn serve(of: Carrier, mut frames: mpsc::Receiver<Arc<Vec<u8>>>) {
         loop {
             if let Err(e) = push(&mesh, &*link, &mut frames).await {
                 debug!(peer = peer.short(), "cannot tell what changes: {e}");
+            }
+            if frames.is_closed() {
+                // Another link took its place.
+                std::future::pending::<()>().await;
             }
             // A link that stands but tells nothing would stay so.
             tokio::time::sleep(AGAIN).await;
@@ -316,9 +345,7 @@ async fn listen(of: &Carrier, stream: Stream) -> Result<(), WireError> {
             skew / 1000
         );
     }
-    if let Some(peered) = mesh.links().get_mut(&peer) {
-        peered.skew = Some(skew);
-    }
+    mesh.skews().insert(peer, skew);
     info!(peer = peer.short(), version = hello.software, "connected");
     let known_up = mesh.presence().get(&peer).is_some_and(|known| {
         known.life.epoch >= hello.life.epoch && known.liveness == Liveness::Up

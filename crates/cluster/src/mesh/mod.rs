@@ -150,8 +150,6 @@ pub struct Traffic {
 struct Peered {
     link: Arc<dyn Link>,
     outbox: mpsc::Sender<Arc<Vec<u8>>>,
-    /// Milliseconds that its clock is ahead of ours, once it said so.
-    skew: Option<i64>,
     /// When something was last asked of the link.
     used: std::time::Instant,
     /// Held by each stream between services: a link in use is not idle.
@@ -169,6 +167,9 @@ pub struct Mesh {
     services: Arc<dyn Services>,
     door: Arc<Door>,
     links: Mutex<BTreeMap<NodeId, Peered>>,
+    /// Milliseconds that peers' clocks were ahead of ours when they last said so, also of those that
+    /// are away by now.
+    skews: Mutex<BTreeMap<NodeId, i64>>,
     reports: Mutex<BTreeMap<NodeId, wire::Report>>,
     detector: mpsc::UnboundedSender<detect::Sign>,
     presence: watch::Sender<Arc<BTreeMap<NodeId, Presence>>>,
@@ -221,6 +222,7 @@ impl Mesh {
             services,
             door,
             links: Mutex::default(),
+            skews: Mutex::default(),
             reports: Mutex::default(),
             detector,
             presence: watch::Sender::default(),
@@ -351,10 +353,10 @@ impl Mesh {
         self.links().contains_key(&node)
     }
 
-    /// By how many milliseconds a peer's clock is ahead, once it said so.
+    /// By how many milliseconds a peer's clock was ahead when it last said so; none if it never did.
     #[must_use]
     pub fn skew(&self, node: NodeId) -> Option<i64> {
-        self.links().get(&node)?.skew
+        self.skews().get(&node).copied()
     }
 
     /// What was sent so far.
@@ -371,6 +373,10 @@ impl Mesh {
 
     fn links(&self) -> MutexGuard<'_, BTreeMap<NodeId, Peered>> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn skews(&self) -> MutexGuard<'_, BTreeMap<NodeId, i64>> {
+        self.skews.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wishes(&self) -> MutexGuard<'_, BTreeSet<NodeId>> {

@@ -133,7 +133,7 @@ impl Keeper {
             let decide =
                 |seen: &Seen| intent.plan(before.as_ref(), project.as_ref(), seen, share.as_ref());
             plan = decide(seen).map_err(|refusal| one(refusal.into()))?;
-            let taken = match project.as_ref() {
+            let taken = match project.as_ref().filter(|_| plan.makes_containers()) {
                 Some(_) if self.is_alone() => false,
                 Some(project) => {
                     let of = Stack {

@@ -1,10 +1,11 @@
 //! The coordinator's part: where the tasks of its stacks run. Every node knows whose part it is;
 //! if two take it for a moment, their assignments merge.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tracing::{info, warn};
 use wharfie_cluster::{Options, Record};
 use wharfie_core::assignment::{self, Assignment, Assignments, Reported};
@@ -13,9 +14,10 @@ use wharfie_core::heal::Millis;
 use wharfie_core::schedule::{self, Placement, Verdict};
 use wharfie_core::{Share, Stack};
 
+use super::fleet::AGENT;
 use super::keeper::{Keeper, now, with_replica};
 use super::slot::{Kept, Slot};
-use super::world::{self, Entry, Side, VOLUME, VolumePlace};
+use super::world::{self, Entry, Side, VOLUME, View, VolumePlace};
 use crate::api::Node;
 use crate::failure::Failure;
 
@@ -36,8 +38,7 @@ impl Keeper {
 
     /// Id of the node that decides for a stack, among those that answer.
     pub(super) fn coordinator(&self, stack: &str) -> Option<String> {
-        let mut nodes = self.fleet.members();
-        self.book.remember_skews(&mut nodes);
+        let nodes = self.fleet.members();
         let fit = able(&nodes, |n| {
             self.fleet.report_of(n).is_some_and(|r| r.unwritable)
         });
@@ -52,7 +53,11 @@ impl Keeper {
                 ..Assigned::default()
             };
         }
-        let view = self.view();
+        self.assign_in(&self.view(), name, stack, current)
+    }
+
+    /// Decides where the tasks of a stack run, among the nodes as they were seen.
+    fn assign_in(&self, view: &View, name: &str, stack: &Stack, current: &Assignments) -> Assigned {
         let mut stacks = self.book.stacks();
         let entry = Entry {
             stack: Arc::new(stack.clone()),
@@ -154,11 +159,15 @@ impl Keeper {
         if self.coordinator(&slot.name).as_deref() != Some(&self.fleet.id()) {
             return idle;
         }
-        if self.view().side() == Side::Smaller {
+        let view = self.view();
+        if view.side() == Side::Smaller {
             // The others decide, or have decided.
             return Duration::from_secs(1);
         }
-        let assigned = self.assign(&slot.name, &stack, &kept.assignments);
+        let assigned = self.assign_in(&view, &slot.name, &stack, &kept.assignments);
+        if assigned.assignments != kept.assignments && !self.is_confirmed(&view).await {
+            return AGAIN;
+        }
         match self
             .write_assigned(&slot.name, kept, assigned, "schedule")
             .await
@@ -172,8 +181,44 @@ impl Keeper {
             }
         }
         let stepped = self.step_rollouts(slot, kept).await;
-        let until = stepped.into_iter().chain(self.view().wake).min();
+        // Whoever was expected back then counts from then on, not from a moment before.
+        let until = stepped.into_iter().chain(view.wake).min();
         until.map_or(idle, pause_until)
+    }
+
+    /// Whether as many nodes answer as are taken for live, if others are away. Who is cut off loses the
+    /// others one by one: before the first that is lost costs anything, the rest is asked.
+    async fn is_confirmed(&self, view: &View) -> bool {
+        let nodes: Vec<Node> = view.nodes.iter().map(|(node, _)| node.clone()).collect();
+        let away = nodes.iter().filter(|n| !n.me && !n.may_answer());
+        let away: BTreeSet<String> = away.map(|n| n.id.clone()).collect();
+        if away.is_empty() || self.book.is_confirmed(&away) {
+            return true;
+        }
+        let live = nodes.iter().filter(|n| !n.me && n.may_answer());
+        let asked: Vec<&Node> = live.take(ASKED).collect();
+        let answers = join_all(asked.iter().map(|node| async move {
+            let answer = self.fleet.open(node, AGENT);
+            matches!(tokio::time::timeout(ANSWER, answer).await, Ok(Ok(_)))
+        }));
+        let answers = answers.await;
+        let silent = asked
+            .iter()
+            .zip(&answers)
+            .filter(|(_, answered)| !**answered);
+        let silent: BTreeSet<&str> = silent.map(|(node, _)| node.id.as_str()).collect();
+        // Of many only some are asked, and stand for the rest.
+        let rest = 2 * silent.len() < asked.len();
+        let answers = |n: &Node| match asked.iter().any(|a| a.id == n.id) {
+            true => !silent.contains(n.id.as_str()),
+            false => n.me || (n.may_answer() && rest),
+        };
+        let confirmed = View::side_of(&nodes, answers) == view.side();
+        match confirmed {
+            true => self.book.confirm(away),
+            false => info!(?silent, "not decided: others do not answer either"),
+        }
+        confirmed
     }
 
     /// Writes where tasks are, as far as it is new; what was written.
@@ -208,18 +253,15 @@ impl Keeper {
         let new = &assigned.assignments;
         // Where there are no others everything is here: only rollouts have to be written.
         let alone = self.is_alone();
-        let said = |a: Option<&Assignment>| a.is_some_and(|a| !alone || a.rollout.is_some());
-        let changed = new
-            .iter()
-            .filter(|(s, a)| old.get(*s) != Some(a) && (said(Some(a)) || said(old.get(*s))));
-        let mut puts: Vec<(wharfie_cluster::Key, Option<serde_json::Value>)> = changed
-            .map(|(service, a)| (world::key(name, service), world::value(a)))
-            .collect();
-        let gone = old
-            .iter()
-            .filter(|(s, a)| !new.contains_key(*s) && said(Some(a)));
-        let gone = gone.map(|(service, _)| service);
-        puts.extend(gone.map(|service| (world::key(name, service), None)));
+        let said = |a: &&Assignment| !alone || a.rollout.is_some();
+        let services: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        let mut puts: Vec<(wharfie_cluster::Key, Option<serde_json::Value>)> = Vec::new();
+        for service in services {
+            let (old, new) = (old.get(service), new.get(service));
+            if old.filter(said).is_some() || new.filter(said).is_some() {
+                puts.extend(world::puts((name, service), old.filter(said), new));
+            }
+        }
         for (volume, node) in &assigned.volumes {
             let place = VolumePlace {
                 node: node.clone(),
@@ -296,6 +338,12 @@ pub(super) fn waits(why: &str) -> String {
 fn pause_until(at: Millis) -> Duration {
     Duration::from_millis((at - now()).max(10).unsigned_abs())
 }
+
+/// So many nodes are asked before tasks are taken from one that is away, and so long is waited for them.
+const ASKED: usize = 9;
+const ANSWER: Duration = Duration::from_secs(1);
+/// The pause if they do not answer.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// A clock that is off by so much makes what its node writes refused, or win for too long; in
 /// milliseconds.

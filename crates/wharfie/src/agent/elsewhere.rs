@@ -10,7 +10,7 @@ use wharfie_core::{Intent, Stack};
 
 use super::keeper::{Keeper, STACK, with_replica};
 use super::slot::Kept;
-use super::world::{self, ASSIGNMENT};
+use super::world::{self, ASSIGNMENT, ROLLOUT};
 use crate::failure::Failure;
 
 impl Keeper {
@@ -34,16 +34,13 @@ impl Keeper {
             *kept = Kept::default();
             self.show(&slot, &kept);
         }
-        let assigned: Vec<String> = with_replica(&self.replica, |r| {
-            let keys = r.keys().into_iter().filter(|k| k.kind == ASSIGNMENT);
-            Ok(keys.map(|k| k.name).collect())
-        })
-        .await?;
-        with_replica(&self.replica, move |r| {
-            for name in assigned {
+        with_replica(&self.replica, |r| {
+            let decided = |kind: &str| kind == ASSIGNMENT || kind == ROLLOUT;
+            for key in r.keys().into_iter().filter(|k| decided(&k.kind)) {
                 let options = wharfie_cluster::Options { history: 1 };
                 let at = u64::try_from(super::keeper::now()).unwrap_or(0);
-                r.put((ASSIGNMENT, &name), None, ("node rm", at), options, None)?;
+                let id = (key.kind.as_str(), key.name.as_str());
+                r.put(id, None, ("node rm", at), options, None)?;
             }
             Ok(())
         })

@@ -11,7 +11,7 @@ use tracing::{debug, error, info, warn};
 use wharfie_cluster::{Options, Record, Replica};
 use wharfie_core::assignment::{self, Part};
 use wharfie_core::heal::{self, Ledger, Millis};
-use wharfie_core::{Container, Intent, Operation, Plan, Seen, Share, Stack};
+use wharfie_core::{Container, Intent, Plan, Seen, Share, Stack};
 use wharfie_host::{Change, Engine, Event, ExecuteContext, Happened, Progress, Scope};
 
 use super::fleet::Fleet;
@@ -451,16 +451,8 @@ impl Keeper {
             return next.min(SOON * 2_u32.pow(u32::from(AGAIN.saturating_sub(left))));
         }
         slot.again.store(0, Ordering::SeqCst);
-        let makes = |healing: &heal::Healing| {
-            let mut steps = healing.plan.steps.iter().map(|s| &s.operation);
-            steps.any(|o| {
-                matches!(
-                    o,
-                    Operation::CreateContainer { .. } | Operation::RecreateContainer { .. }
-                )
-            })
-        };
-        for (part, _) in parts.iter().filter(|(_, healing)| makes(healing)) {
+        let making = parts.iter().filter(|(_, h)| h.plan.makes_containers());
+        for (part, _) in making {
             if self
                 .take_images(&part.stack, Some(&part.share), &seen)
                 .await

@@ -17,7 +17,7 @@ use wharfie_host::BoxedStream;
 
 use super::fleet::{Fleet, Peers, unreachable};
 use super::keeper::{Keeper, STACK};
-use super::world::{self, ASSIGNMENT, NODE, VOLUME};
+use super::world::{self, ASSIGNMENT, NODE, ROLLOUT, VOLUME};
 use crate::api::{Node, NodeState};
 use crate::failure::Failure;
 
@@ -59,7 +59,7 @@ impl Services for Streams {
             STACK => is_me(says("home")),
             VOLUME => is_me(says("node")),
             // They are decided anew.
-            ASSIGNMENT | NODE => false,
+            ASSIGNMENT | ROLLOUT | NODE => false,
             _ => true,
         }
     }
@@ -183,8 +183,9 @@ pub(super) async fn follow(
         match events.recv().await {
             Ok(Event::Changed(keys)) => renew(&keeper, keys),
             Ok(Event::Lost(lost)) => {
-                // Assignments are decided anew.
-                for lost in lost.into_iter().filter(|l| l.key.kind != ASSIGNMENT) {
+                // Assignments and rollouts are decided anew.
+                let decided = |kind: &str| kind == ASSIGNMENT || kind == ROLLOUT;
+                for lost in lost.into_iter().filter(|l| !decided(&l.key.kind)) {
                     let own = lost.stamp.node == cluster.me();
                     let text = format!(
                         "an edit of {} {} (revision {}) made {} was overwritten by one of node {} at the same time; `wharfie history {}` has both",
@@ -248,7 +249,7 @@ fn renew(keeper: &Arc<Keeper>, keys: Vec<Key>) {
     }
     let stacks = keys.iter().filter_map(|key| match key.kind.as_str() {
         STACK => Some(key.name.as_str()),
-        ASSIGNMENT => Some(world::stack_of(&key.name)),
+        ASSIGNMENT | ROLLOUT => Some(world::stack_of(&key.name)),
         _ => None,
     });
     let stacks: BTreeSet<&str> = stacks.collect();

@@ -182,7 +182,7 @@ impl Keeper {
             plan.map_err(|refusal| one(refusal.into()))
         };
         let mut plan = decide(&seen)?;
-        if let Some(project) = &project {
+        if let Some(project) = project.as_ref().filter(|_| plan.makes_containers()) {
             let of = Stack {
                 project: project.clone(),
                 images: kept

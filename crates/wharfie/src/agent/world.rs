@@ -20,6 +20,9 @@ use crate::failure::Failure;
 
 /// Kind of the objects that say where a service's tasks are; their names are `stack/service`.
 pub(super) const ASSIGNMENT: &str = "assignment";
+/// Kind of the objects that say how far a service's rollout is, named alike. They stand alone: whoever
+/// moves tasks on one side of a cut must not take away what was begun on the other.
+pub(super) const ROLLOUT: &str = "rollout";
 /// Kind of the objects that say what is wanted of a node; their names are the nodes' ids.
 pub(super) const NODE: &str = "node";
 /// Kind of the objects that say on which node a local volume is.
@@ -68,12 +71,14 @@ pub(super) struct Book {
 #[derive(Debug, Default)]
 struct Read {
     stacks: BTreeMap<String, Entry>,
+    /// When stacks were last seen to be wanted no longer.
+    ended: BTreeMap<String, Millis>,
     drained: BTreeSet<String>,
     volumes: Arc<BTreeMap<String, VolumePlace>>,
     /// Since when an Engine is seen to be away, by the id of its node.
     away: BTreeMap<String, Millis>,
-    /// By how many milliseconds nodes' clocks were ahead when that was last known, by their ids.
-    skews: BTreeMap<String, i64>,
+    /// Ids of nodes that are away, when it was last made sure that this node is not the one.
+    confirmed: BTreeSet<String>,
     /// This node is on the smaller side of a cut.
     isolated: bool,
     /// Since when it is not any more.
@@ -94,7 +99,11 @@ impl Book {
         let mut read = self.read();
         match entry {
             Some(entry) => drop(read.stacks.insert(name.to_owned(), entry)),
-            None => drop(read.stacks.remove(name)),
+            None => {
+                if read.stacks.remove(name).is_some() {
+                    read.ended.insert(name.to_owned(), now());
+                }
+            }
         }
     }
 
@@ -118,15 +127,14 @@ impl Book {
         self.read().drained.contains(node)
     }
 
-    /// Fills in what was known last of nodes' clocks.
-    pub(super) fn remember_skews(&self, nodes: &mut [Node]) {
-        let mut read = self.read();
-        for node in nodes {
-            match node.skew {
-                Some(skew) => drop(read.skews.insert(node.id.clone(), skew)),
-                None => node.skew = read.skews.get(&node.id).copied(),
-            }
-        }
+    /// Whether it was made sure that just these nodes are away.
+    pub(super) fn is_confirmed(&self, away: &BTreeSet<String>) -> bool {
+        self.read().confirmed == *away
+    }
+
+    /// It is sure that just these nodes are away.
+    pub(super) fn confirm(&self, away: BTreeSet<String>) {
+        self.read().confirmed = away;
     }
 
     /// Takes note of which side this node is on.
@@ -175,19 +183,31 @@ pub(super) fn assignments(
     replica: &Replica,
     stack: &str,
 ) -> Result<Assignments, wharfie_cluster::Error> {
+    let mut all: Assignments = of_services(replica, ASSIGNMENT, stack)?;
+    let mut rollouts = of_services(replica, ROLLOUT, stack)?;
+    for (service, assignment) in &mut all {
+        assignment.rollout = rollouts.remove(service);
+    }
+    Ok(all)
+}
+
+/// Reads the objects of one kind of a stack's services.
+fn of_services<T: serde::de::DeserializeOwned>(
+    replica: &Replica,
+    kind: &str,
+    stack: &str,
+) -> Result<BTreeMap<String, T>, wharfie_cluster::Error> {
     let prefix = format!("{stack}/");
-    let names = replica.keys().into_iter();
-    let names = names.filter(|k| k.kind == ASSIGNMENT && k.name.starts_with(&prefix));
-    let mut all = Assignments::new();
-    for key in names {
-        let Some(value) = replica.get(ASSIGNMENT, &key.name)?.and_then(|r| r.value) else {
+    let keys = replica.keys().into_iter();
+    let keys = keys.filter(|k| k.kind == kind && k.name.starts_with(&prefix));
+    let mut all = BTreeMap::new();
+    for key in keys {
+        let Some(value) = replica.get(kind, &key.name)?.and_then(|r| r.value) else {
             continue;
         };
-        match serde_json::from_value::<Assignment>(value) {
-            Ok(assignment) => {
-                all.insert(key.name[prefix.len()..].to_owned(), assignment);
-            }
-            Err(e) => warn!("the assignment of {} cannot be read: {e}", key.name),
+        match serde_json::from_value(value) {
+            Ok(read) => drop(all.insert(key.name[prefix.len()..].to_owned(), read)),
+            Err(e) => warn!("the {kind} of {} cannot be read: {e}", key.name),
         }
     }
     Ok(all)
@@ -218,6 +238,8 @@ pub(super) struct View {
     pub(super) places: Vec<schedule::Node>,
     /// Ids of nodes by the names of local volumes.
     pub(super) volumes: BTreeMap<String, String>,
+    /// When stacks were last seen to be wanted no longer.
+    ended: BTreeMap<String, Millis>,
     /// Which part of the members answers.
     side: Side,
     /// When this should be looked at again: somebody is expected back until then.
@@ -231,7 +253,7 @@ impl View {
         self.side
     }
 
-    fn side_of(nodes: &[Node], is_live: impl Fn(&Node) -> bool) -> Side {
+    pub(super) fn side_of(nodes: &[Node], is_live: impl Fn(&Node) -> bool) -> Side {
         let live = nodes.iter().filter(|n| is_live(n)).count();
         let all = nodes.len();
         let breaks = |n: &&Node| n.labels.get(TIE_BREAKER).is_some_and(|v| v != "false");
@@ -258,10 +280,16 @@ impl View {
         cluster
     }
 
-    /// Where containers of a stack's tasks run, as is reported.
+    /// Where containers of a stack's tasks run, as is reported. What was said before the stack was last
+    /// taken down is about containers that are about to go, or gone.
     pub(super) fn running(&self, stack: &str) -> Tasks {
+        let ended = self.ended.get(stack).copied().unwrap_or(Millis::MIN);
         let mut running = Tasks::new();
         for (node, report) in &self.nodes {
+            let report = report.as_ref().filter(|r| {
+                let ahead = node.skew.unwrap_or(0);
+                node.me || r.time.saturating_sub(ahead) > ended
+            });
             let containers = report.iter().flat_map(|r| &r.containers);
             let own = |c: &&wharfie_core::report::ReportedContainer| {
                 c.project == stack && !c.oneoff && c.number > 0 && c.is_running()
@@ -364,6 +392,7 @@ impl Keeper {
             nodes,
             places,
             volumes: volumes.collect(),
+            ended: self.book.read().ended.clone(),
             side,
             wake,
         }
@@ -381,7 +410,10 @@ impl Keeper {
             let mut read = self.book.read();
             match engine {
                 Some(true) => Some(*read.away.entry(node.id.clone()).or_insert(at)),
-                _ => read.away.remove(&node.id).and(None),
+                _ => {
+                    read.away.remove(&node.id);
+                    None
+                }
             }
         };
         let expected = |until: Millis, why: String| match at < until {
@@ -459,14 +491,30 @@ fn place(
     }
 }
 
-/// The key of the assignment of a service.
-pub(super) fn key(stack: &str, service: &str) -> Key {
-    Key::new(ASSIGNMENT, format!("{stack}/{service}"))
-}
-
-/// What is written of a service's tasks; nothing if there is to be nothing.
-pub(super) fn value(assignment: &Assignment) -> Option<serde_json::Value> {
-    serde_json::to_value(assignment).ok()
+/// What must be written of a service for its tasks and its rollout to become others; without a value
+/// the object goes.
+pub(super) fn puts(
+    (stack, service): (&str, &str),
+    old: Option<&Assignment>,
+    new: Option<&Assignment>,
+) -> Vec<(Key, Option<serde_json::Value>)> {
+    let name = format!("{stack}/{service}");
+    let mut puts = Vec::new();
+    let tasks = |a: Option<&Assignment>| a.map(|a| a.tasks.clone());
+    if tasks(old) != tasks(new) {
+        let alone = tasks(new).map(|tasks| Assignment {
+            tasks,
+            rollout: None,
+        });
+        let value = alone.and_then(|a| serde_json::to_value(a).ok());
+        puts.push((Key::new(ASSIGNMENT, &name), value));
+    }
+    let rollout = |a: Option<&Assignment>| a.and_then(|a| a.rollout.clone());
+    if rollout(old) != rollout(new) {
+        let value = rollout(new).and_then(|r| serde_json::to_value(r).ok());
+        puts.push((Key::new(ROLLOUT, &name), value));
+    }
+    puts
 }
 
 /// Whether a record says something of nodes or volumes.

@@ -442,3 +442,26 @@ fn records_are_sent_in_the_form_that_was_agreed_on() {
     bytes.extend(b"\x00\x00\x02up\x01\x09{\"a\":[1]}");
     assert_eq!(encode(&[record]), bytes);
 }
+
+#[test]
+fn what_is_kept_of_one_kind_is_not_the_bound_of_another() {
+    let (a, b) = (replica(0), replica(1));
+    let edits = [1, 2, 3].map(|n| put(&a, "shop", Some(json!(n)), NOW + n));
+    let brief = Options { history: 1 };
+    let id = ("assignment", "shop/web");
+    let moves: [Record; 3] = [4, 5, 6].map(|n| {
+        let note = ("schedule", NOW + n);
+        a.put(id, Some(json!(n)), note, brief, None).unwrap()
+    });
+    b.set_history("assignment", 1);
+    send(&moves, &b, NOW);
+    send(&edits, &b, NOW);
+    // Taking in more does not let go more.
+    let four = put(&b, "shop", Some(json!(4)), NOW + 7);
+    send(&[four], &a, NOW);
+    for replica in [&a, &b] {
+        assert_eq!(ids(replica, "shop"), ["4", "3", "2", "1"]);
+        let moves = replica.history(id.0, id.1).unwrap();
+        assert_eq!(moves.len(), 2);
+    }
+}

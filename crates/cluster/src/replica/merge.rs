@@ -72,7 +72,7 @@ pub(super) fn merge(
     inner: &mut Inner,
     batch: Batch,
     now: u64,
-    most: usize,
+    most: &dyn Fn(&str) -> usize,
 ) -> Result<Merged, Error> {
     let mut merged = Merged::default();
     let mut refused = batch.refused;
@@ -107,7 +107,7 @@ pub(super) fn merge(
         let mut changes: Vec<(Key, Entry)> = Vec::new();
         for (record, text) in &news {
             let wire = Wire::new(record, text.as_deref());
-            if meet(write, &wire, most, &mut merged)? {
+            if meet(write, &wire, most(wire.kind), &mut merged)? {
                 changes.push((record.key(), entry(&wire)));
             }
         }

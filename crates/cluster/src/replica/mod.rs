@@ -53,8 +53,30 @@ const MOST_TOLD: usize = 1000;
 pub struct Replica {
     store: Arc<Store>,
     inner: Mutex<Inner>,
-    /// Overwritten versions kept of each object.
-    history: AtomicUsize,
+    bounds: Bounds,
+}
+
+/// Overwritten versions kept of each object.
+#[derive(Debug)]
+struct Bounds {
+    usual: AtomicUsize,
+    /// Where that is another number, by the kind of the objects.
+    kinds: Mutex<BTreeMap<String, usize>>,
+}
+
+impl Bounds {
+    fn of(&self, kind: &str) -> usize {
+        let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = kinds.get(kind).copied();
+        own.unwrap_or_else(|| self.usual.load(Ordering::Relaxed))
+    }
+
+    fn set(&self, kind: &str, most: usize) {
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        if kinds.get(kind) != Some(&most) {
+            kinds.insert(kind.to_owned(), most);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -94,7 +116,10 @@ impl Replica {
                 saved,
                 told: BTreeMap::new(),
             }),
-            history: AtomicUsize::new(Options::default().history),
+            bounds: Bounds {
+                usual: AtomicUsize::new(Options::default().history),
+                kinds: Mutex::default(),
+            },
             store,
         };
         replica.load(&mut replica.lock(), NodeId::NONE)?;
@@ -144,9 +169,15 @@ impl Replica {
         &self.store
     }
 
-    /// How many overwritten versions of each object are kept from now on.
+    /// How many overwritten versions of each object are kept from now on, where [`Self::set_history`]
+    /// does not say otherwise.
     pub fn set_options(&self, options: Options) {
-        self.history.store(options.history, Ordering::Relaxed);
+        self.bounds.usual.store(options.history, Ordering::Relaxed);
+    }
+
+    /// How many overwritten versions of each object of a kind are kept from now on.
+    pub fn set_history(&self, kind: &str, most: usize) {
+        self.bounds.set(kind, most);
     }
 
     /// How far, in milliseconds, the newest stamp lies in the future: the clock of this machine was
@@ -170,7 +201,7 @@ impl Replica {
 
     /// Writes a version of an object (no value deletes it), and in the same transaction
     /// [`Store::set_local`]. The former version goes into the history, whose oldest beyond
-    /// `options` are let go.
+    /// `options` are let go; from then on that holds for all objects of the kind.
     ///
     /// # Errors
     /// It must not be written, or cannot be; then everything stands as it was.
@@ -182,7 +213,7 @@ impl Replica {
         options: Options,
         local: Option<(&str, Option<&[u8]>)>,
     ) -> Result<Record, Error> {
-        self.set_options(options);
+        self.set_history(kind, options.history);
         let mut inner = self.lock();
         let mut clock = inner.clock.clone();
         let mut record = Record {
@@ -347,8 +378,8 @@ impl Replica {
     /// It cannot be written; then all is as before.
     pub fn merge(&self, batch: impl Into<Batch>, now: u64) -> Result<Merged, Error> {
         let batch = batch.into();
-        let history = self.history.load(Ordering::Relaxed);
-        merge::merge(&self.store, &mut self.lock(), batch, now, history)
+        let most = |kind: &str| self.bounds.of(kind);
+        merge::merge(&self.store, &mut self.lock(), batch, now, &most)
     }
 
     /// Forgets deletions that are older than [`TOMBSTONE`], and the history of what is gone for
@@ -383,7 +414,7 @@ impl Replica {
             stored.lost = lost && stored.wire.value.is_some();
             write.keep(&stored)?;
             write.remove_current(id)?;
-            write.trim(id, self.history.load(Ordering::Relaxed))?;
+            write.trim(id, self.bounds.of(id.0))?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use wharfie_core::{Intent, Stack};
 
 use super::keeper::{Keeper, STACK, with_replica};
 use super::slot::Kept;
-use super::world::{self, ASSIGNMENT, ROLLOUT};
+use super::world;
 use crate::failure::Failure;
 
 impl Keeper {
@@ -35,7 +35,7 @@ impl Keeper {
             self.show(&slot, &kept);
         }
         with_replica(&self.replica, |r| {
-            let decided = |kind: &str| kind == ASSIGNMENT || kind == ROLLOUT;
+            let decided = |kind: &str| world::DECIDED.contains(&kind);
             for key in r.keys().into_iter().filter(|k| decided(&k.kind)) {
                 let options = wharfie_cluster::Options { history: 1 };
                 let at = u64::try_from(super::keeper::now()).unwrap_or(0);

@@ -224,6 +224,10 @@ pub(crate) async fn run(start: Start) -> Result<(), Failure> {
     replica.set_options(Options {
         history: settings.history,
     });
+    for kind in world::DECIDED {
+        // Only the newest matters.
+        replica.set_history(kind, 1);
+    }
     let streams = Arc::new(Streams::default());
     let config = cluster_config(&settings);
     let services = Arc::clone(&streams) as _;

@@ -184,7 +184,7 @@ pub(super) async fn follow(
             Ok(Event::Changed(keys)) => renew(&keeper, keys),
             Ok(Event::Lost(lost)) => {
                 // Assignments and rollouts are decided anew.
-                let decided = |kind: &str| kind == ASSIGNMENT || kind == ROLLOUT;
+                let decided = |kind: &str| world::DECIDED.contains(&kind);
                 for lost in lost.into_iter().filter(|l| !decided(&l.key.kind)) {
                     let own = lost.stamp.node == cluster.me();
                     let text = format!(

@@ -28,6 +28,9 @@ pub(super) const NODE: &str = "node";
 /// Kind of the objects that say on which node a local volume is.
 pub(super) const VOLUME: &str = "volume";
 
+/// Kinds that agents decide by themselves, and anew whenever it is needed.
+pub(super) const DECIDED: [&str; 2] = [ASSIGNMENT, ROLLOUT];
+
 /// A node that others take for away may be about to say that it is not: so long is waited for that.
 const SETTLE: Millis = 400;
 /// An agent that ended in order is expected back for so long: its host goes on, or is updated.

@@ -118,7 +118,11 @@ pub(crate) fn shapes(tree: &Node, findings: &mut Findings) {
 /// with the path of its attribute. `scale` is copied to `deploy.replicas`, as the reference does.
 pub(crate) fn check(project: &mut Project) -> Vec<(String, String)> {
     let mut faults = Vec::new();
+    crate::firewall::check_stack(project, &mut |path, message| faults.push((path, message)));
     for (name, service) in &project.services {
+        crate::firewall::check_service(project, name, service, &mut |path, message| {
+            faults.push((path, message));
+        });
         check_service(project, name, service, &mut |path, message| {
             let path = if path.is_empty() {
                 format!("services.{name}")

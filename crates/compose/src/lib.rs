@@ -11,6 +11,7 @@ mod dotenv;
 mod emit;
 mod environment;
 mod fault;
+mod firewall;
 mod load;
 mod merge;
 pub mod model;

@@ -3,6 +3,7 @@
 //! This table is the one place that knows which attributes there are. [`crate::check`] walks a
 //! tree with it to validate, expand short syntaxes and cast scalars; [`crate::merge`] walks two.
 
+use crate::firewall;
 use crate::node::Node;
 use crate::short;
 
@@ -767,12 +768,53 @@ static CONFIG: Object = object(
 pub(crate) static X_WHARFIE_STACK: Object = closed("x-wharfie", &X_WHARFIE);
 /// Wharfie's own settings of a service.
 pub(crate) static X_WHARFIE_SERVICE: Object = closed("x-wharfie of a service", &X_WHARFIE);
-static X_WHARFIE: [Field; 4] = [
+static X_WHARFIE: [Field; 6] = [
+    f("affinity", Choice(&["client", "none"])),
+    f("firewall", Shape::Object(&FIREWALL)),
     f("heal", Choice(&["auto", "always", "never"])),
     f("singleton", Bool),
     f("volumes", Choice(&["stay", "fresh"])),
     f("when-isolated", Choice(&["keep", "stop"])),
 ];
+
+static FIREWALL: Object = closed(
+    "a firewall",
+    &[
+        f("default", Choice(&["accept", "drop"])),
+        f("dns", Bool),
+        f("egress", List(&Shape::Object(&FIREWALL_RULE))),
+        f("ingress", List(&Shape::Object(&FIREWALL_RULE))),
+        f("log", Bool),
+    ],
+);
+
+static FIREWALL_RULE: Object = closed(
+    "a firewall rule",
+    &[
+        f("action", Choice(&["accept", "drop"])),
+        f(
+            "cidr",
+            OneOrMany(&Matching(
+                firewall::is_range,
+                "an address or a range such as 10.1.0.0/16",
+            )),
+        ),
+        f(
+            "interface",
+            OneOrMany(&Matching(
+                firewall::is_interface,
+                "the name of an interface, or the beginning of one and `*`",
+            )),
+        ),
+        f("network", OneOrMany(&Text)),
+        f("ports", OneOrMany(&Shape::Port)),
+        f(
+            "protocol",
+            OneOrMany(&Choice(&["tcp", "udp", "sctp", "icmp"])),
+        ),
+        f("service", OneOrMany(&Text)),
+    ],
+);
 
 /// The shape of an `x-*` attribute of an object.
 pub(crate) fn extension(object: &Object, name: &str) -> Shape {

@@ -279,6 +279,98 @@ fn own_settings_are_as_strict() {
 }
 
 #[test]
+fn firewalls_are_checked_with_their_places() {
+    let found = faults(
+        "firewall",
+        "services:
+  vpn:
+    image: x
+    x-wharfie:
+      firewall:
+        default: reject
+        egress:
+          - {interface: tun0, colour: red}
+          - {protocol: tcpp, ports: 53}
+          - {cidr: 10.0.0.0/40}
+          - {interface: a/b}
+",
+    );
+    let starts = [
+        "compose.yaml:6:18: `services.vpn.x-wharfie.firewall.default` cannot be `reject`",
+        "compose.yaml:8:31: unknown attribute `colour`",
+        "compose.yaml:9:24: `services.vpn.x-wharfie.firewall.egress[1].protocol` cannot be `tcpp`",
+        "compose.yaml:10:20: `services.vpn.x-wharfie.firewall.egress[2].cidr` cannot be `10.0.0.0/40`",
+        "compose.yaml:11:25: `services.vpn.x-wharfie.firewall.egress[3].interface` cannot be `a/b`",
+    ];
+    assert_eq!(found.len(), starts.len(), "{found:#?}");
+    for (fault, start) in found.iter().zip(starts) {
+        assert!(
+            fault.starts_with(start),
+            "{fault} does not begin with {start}"
+        );
+    }
+    let found = faults(
+        "firewall-refs",
+        "x-wharfie: {firewall: {ingress: [{service: nobody}]}}
+services:
+  vpn:
+    image: x
+    x-wharfie:
+      firewall:
+        egress:
+          - {service: [vpn, gone]}
+          - {network: nowhere, ports: 0}
+          - {cidr: 10.0.0.1, service: vpn}
+          - {protocol: icmp, ports: 90-80}
+  web:
+    image: x
+    network_mode: service:vpn
+    x-wharfie: {firewall: {}}
+",
+    );
+    let starts = [
+        "compose.yaml:1:44: a firewall rule names service `nobody`",
+        "compose.yaml:8:29: a firewall rule names service `gone`",
+        "compose.yaml:9:23: a firewall rule names network `nowhere`",
+        "compose.yaml:9:39: \"0\" is no port",
+        "compose.yaml:10:14: a firewall rule has both `cidr` and `service`",
+        "compose.yaml:11:30: a firewall rule has `ports`, which protocol icmp has not",
+        "compose.yaml:11:37: \"90-80\" is no port",
+        "compose.yaml:15:17: service `web` cannot have a firewall of its own: it shares the network of `vpn`",
+    ];
+    assert_eq!(found.len(), starts.len(), "{found:#?}");
+    for start in starts {
+        assert!(
+            found.iter().any(|f| f.starts_with(start)),
+            "none of {found:#?} begins with {start}"
+        );
+    }
+    // The rules of the founding note.
+    let folder = Folder::new(
+        "firewall-good",
+        &[(
+            "compose.yaml",
+            b"services:
+  vpn:
+    image: x
+    x-wharfie:
+      affinity: client
+      firewall:
+        default: drop
+        log: true
+        egress:
+          - interface: tun0
+          - {protocol: [tcp, udp], ports: [1198, 53]}
+          - {protocol: tcp, ports: 22}
+        ingress:
+          - {protocol: tcp, ports: 8000-8010, network: default, action: accept}
+",
+        )],
+    );
+    folder.load().expect("all of it is known");
+}
+
+#[test]
 fn endless_files_are_refused() {
     let found = soon(|| {
         faults(

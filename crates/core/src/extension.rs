@@ -39,12 +39,26 @@ pub enum WhenIsolated {
     Stop,
 }
 
+/// Which task a client of a service's address gets (`x-wharfie.affinity`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Affinity {
+    /// Any, one after the other.
+    #[default]
+    None,
+    /// The same each time, as long as the tasks are the same.
+    Client,
+}
+
 fn read<'a>(extensions: &'a Extensions, setting: &str) -> Option<&'a Value> {
     extensions.get(KEY)?.get(setting)
 }
 
 /// A setting of a service: its own, or the stack's.
-fn setting<'a>(project: &'a Project, service: &'a Service, setting: &str) -> Option<&'a Value> {
+pub(crate) fn setting<'a>(
+    project: &'a Project,
+    service: &'a Service,
+    setting: &str,
+) -> Option<&'a Value> {
     let own = read(&service.extensions, setting);
     own.or_else(|| read(&project.extensions, setting))
 }
@@ -56,6 +70,15 @@ pub fn heal(project: &Project, service: &Service) -> Heal {
         Some("always") => Heal::Always,
         Some("never") => Heal::Never,
         _ => Heal::Auto,
+    }
+}
+
+/// Which task a client of a service's address gets.
+#[must_use]
+pub fn affinity(project: &Project, service: &Service) -> Affinity {
+    match setting(project, service, "affinity").and_then(Value::as_str) {
+        Some("client") => Affinity::Client,
+        _ => Affinity::None,
     }
 }
 
@@ -121,6 +144,9 @@ mod tests {
         assert!(!singleton(&p, web) && singleton(&p, other));
         assert_eq!(when_isolated(&p, web), WhenIsolated::Keep);
         assert_eq!(when_isolated(&p, other), WhenIsolated::Stop);
+        let p = project(json!({"affinity": "client"}), json!({"affinity": "none"}));
+        assert_eq!(affinity(&p, &p.services["web"]), Affinity::None);
+        assert_eq!(affinity(&p, other), Affinity::Client);
         let none = Project::default();
         assert_eq!(volumes(&none, other), Volumes::Stay);
         assert!(!singleton(&none, other));

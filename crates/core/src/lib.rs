@@ -10,6 +10,7 @@ pub mod heal;
 pub mod intent;
 pub mod labels;
 pub mod names;
+pub mod network;
 pub mod plan;
 pub mod reconcile;
 pub mod report;

@@ -5,27 +5,27 @@ use std::hash::{BuildHasherDefault, Hasher};
 const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Spreads the bits of a number over all of it (the end of splitmix64).
-pub(super) fn mix(mut h: u64) -> u64 {
+pub(crate) fn mix(mut h: u64) -> u64 {
     h = (h ^ (h >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     h = (h ^ (h >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     h ^ (h >> 31)
 }
 
 /// The hash of a text.
-pub(super) fn text(text: &str) -> u64 {
+pub(crate) fn text(text: &str) -> u64 {
     let mut hash = Words::default();
     hash.write(text.as_bytes());
     hash.finish()
 }
 
 /// The hash of a pair of hashes.
-pub(super) fn pair(a: u64, b: u64) -> u64 {
+pub(crate) fn pair(a: u64, b: u64) -> u64 {
     mix(a.wrapping_mul(ODD) ^ b)
 }
 
 /// Takes eight bytes at a time: ids of nodes are long and looked up often.
 #[derive(Default)]
-pub(super) struct Words(u64);
+pub(crate) struct Words(u64);
 
 impl Hasher for Words {
     fn write(&mut self, bytes: &[u8]) {
@@ -49,7 +49,7 @@ impl Hasher for Words {
     }
 }
 
-pub(super) type Map<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<Words>>;
+pub(crate) type Map<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<Words>>;
 
 /// The node that places the tasks of a stack and leads its changes: of those that live, the
 /// first by rendezvous hash. If it dies, the stacks of all others keep theirs.

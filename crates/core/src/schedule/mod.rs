@@ -16,7 +16,7 @@
 mod choose;
 mod cluster;
 mod constraint;
-mod hash;
+pub(crate) mod hash;
 mod item;
 mod needs;
 mod node;

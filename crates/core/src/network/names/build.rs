@@ -1,0 +1,293 @@
+//! The catalog from what is wanted and seen.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use wharfie_compose::model::Service;
+
+use super::{Catalog, Group, Outside, Port, Seat, Single, Target, Task, ZONE, Zone};
+use crate::network::World;
+use crate::network::vip::has_vip;
+use crate::network::world::{self, Index, Member, Readiness};
+use crate::schedule::hash::Map;
+use crate::seen::{Health, State};
+use crate::wanted::Stack;
+
+/// Digits of an id that are a container's name as well.
+const SHORT_ID: usize = 12;
+
+impl Catalog {
+    /// All names as they are now. `outside` are names below `.internal` that are not ours.
+    #[must_use]
+    pub fn of(world: &World, outside: Outside) -> Self {
+        let index = Index::of(world);
+        let mut builder = Builder {
+            world,
+            nodes: (0..)
+                .zip(world.nodes)
+                .map(|(i, n)| (n.id.as_str(), i))
+                .collect(),
+            places: world
+                .nodes
+                .iter()
+                .map(|n| Arc::from(n.zone.as_str()))
+                .collect(),
+            catalog: Self {
+                outside,
+                ..Self::default()
+            },
+        };
+        let mut zones: Vec<(&str, &world::Zone)> =
+            index.zones.iter().map(|(n, z)| (*n, z)).collect();
+        zones.sort_by_key(|(name, _)| *name);
+        let mut numbers: BTreeMap<&str, u32> = BTreeMap::new();
+        for (number, (name, zone)) in (0..).zip(zones) {
+            numbers.insert(name, number);
+            let zone = builder.zone(number, name, zone);
+            builder.catalog.zones.push(zone);
+        }
+        builder.subnets(&numbers);
+        builder.askers(&numbers);
+        builder.services();
+        builder.catalog
+    }
+}
+
+struct Builder<'a> {
+    world: &'a World<'a>,
+    nodes: BTreeMap<&'a str, u32>,
+    places: Vec<Arc<str>>,
+    catalog: Catalog,
+}
+
+fn lower(text: &str) -> String {
+    text.to_ascii_lowercase()
+}
+
+fn single(member: &Member) -> Single {
+    Single {
+        v4: member.at.v4,
+        v6: member.at.v6,
+        runs: member.readiness() < Readiness::Away,
+    }
+}
+
+impl<'a> Builder<'a> {
+    fn node(&self, id: &str) -> u32 {
+        self.nodes.get(id).copied().unwrap_or(u32::MAX)
+    }
+
+    fn place(&self, node: u32) -> Arc<str> {
+        let place = self.places.get(node as usize);
+        place.map_or_else(|| Arc::from(""), Arc::clone)
+    }
+
+    fn zone(&mut self, number: u32, name: &str, from: &world::Zone) -> Zone {
+        let mut zone = Zone {
+            name: lower(name),
+            internal: self.world.networks.get(name).is_some_and(|n| n.internal),
+            groups: Vec::with_capacity(from.groups.len()),
+            singles: Vec::with_capacity(from.others.len()),
+            names: Map::default(),
+        };
+        let mut lead = |name: &str, target: Target| {
+            if name.is_empty() {
+                return;
+            }
+            let targets = zone.names.entry(lower(name)).or_default();
+            if !targets.contains(&target) {
+                targets.push(target);
+            }
+        };
+        for ((stack, service), group) in &from.groups {
+            let at = zone.groups.len() as u32;
+            lead(service, Target::Group(at));
+            for alias in group.aliases {
+                lead(alias, Target::Group(at));
+            }
+            let built = self.group(name, stack, service, group);
+            for (index, member) in (0..).zip(&group.members) {
+                let target = Target::Task(at, index);
+                lead(&member.container.name, target);
+                lead(short(&member.container.id), target);
+                lead(&member.container.hostname, target);
+                let full = format!("{}.{}", member.container.number, built.full);
+                self.reverse(number, member, full);
+            }
+            let own = [built.v4.map(IpAddr::V4), built.v6.map(IpAddr::V6)];
+            for address in own.into_iter().flatten() {
+                let names = self.catalog.reverse.entry(address).or_default();
+                names.push((number, built.full.clone()));
+            }
+            zone.groups.push(built);
+        }
+        for member in &from.others {
+            let target = Target::Single(zone.singles.len() as u32);
+            lead(&member.container.name, target);
+            lead(short(&member.container.id), target);
+            lead(&member.container.hostname, target);
+            let full = format!("{}.{}", lower(&member.container.name), zone.name);
+            self.reverse(number, member, full);
+            zone.singles.push(single(member));
+        }
+        zone
+    }
+
+    fn reverse(&mut self, zone: u32, member: &Member, full: String) {
+        if member.readiness() == Readiness::Away {
+            return;
+        }
+        for address in member.at.addresses() {
+            let names = self.catalog.reverse.entry(address).or_default();
+            names.push((zone, full.clone()));
+        }
+    }
+
+    fn group(&self, network: &str, stack: &str, service: &str, group: &world::Group) -> Group {
+        let key = crate::network::VipKey {
+            network: network.to_owned(),
+            stack: stack.to_owned(),
+            service: service.to_owned(),
+        };
+        let vip = self.world.vips.get(&key);
+        let vip = vip.filter(|_| group.definition.is_none_or(has_vip));
+        let members: Vec<Task> = group.members.iter().map(|m| self.task(m)).collect();
+        let ready = group.ready();
+        // `ready` is in the order of the members: one walk over both.
+        let mut numbers = Vec::with_capacity(ready.len());
+        let mut rest = ready.iter().peekable();
+        for (index, member) in (0..).zip(&group.members) {
+            if rest.peek().is_some_and(|r| std::ptr::eq(**r, member)) {
+                rest.next();
+                numbers.push(index);
+            }
+        }
+        Group {
+            stack: Arc::from(stack),
+            full: lower(&format!("{service}.{stack}.{ZONE}")),
+            v4: vip.and_then(|v| v.v4),
+            v6: vip.and_then(|v| v.v6),
+            members,
+            ready: numbers,
+            ports: group.definition.map(ports).unwrap_or_default(),
+        }
+    }
+
+    fn task(&self, member: &Member) -> Task {
+        let node = self.node(&member.node.id);
+        Task {
+            single: single(member),
+            number: member.container.number,
+            checked: member.container.health == Health::Healthy,
+            node,
+            zone: self.place(node),
+        }
+    }
+
+    fn subnets(&mut self, numbers: &BTreeMap<&str, u32>) {
+        for (name, network) in self.world.networks {
+            if let Some(number) = numbers.get(name.as_str()) {
+                let pools = network.pools().map(|p| (p.subnet, *number));
+                self.catalog.subnets.extend(pools);
+            }
+        }
+    }
+
+    fn askers(&mut self, numbers: &BTreeMap<&str, u32>) {
+        let Some(me) = self.world.nodes.iter().find(|n| n.id == self.world.me) else {
+            return;
+        };
+        let node = self.node(&me.id);
+        let place = self.place(node);
+        for container in &me.containers {
+            let networks = container.networks.keys();
+            let zones = networks.filter_map(|n| numbers.get(n.as_str()).copied());
+            let seat = Arc::new(Seat {
+                zones: zones.collect(),
+                stack: Arc::from(container.stack.as_str()),
+                node,
+                place: Arc::clone(&place),
+                links: self.links(&container.stack, &container.service),
+            });
+            // Of two that are to have one address, the one that runs asks.
+            let runs = container.state == State::Running;
+            for at in container.networks.values() {
+                for address in at.addresses() {
+                    if runs || !self.catalog.askers.contains_key(&address) {
+                        self.catalog.askers.insert(address, Arc::clone(&seat));
+                    }
+                }
+            }
+        }
+    }
+
+    fn links(&self, stack: &str, service: &str) -> Map<String, String> {
+        let mut links = Map::default();
+        let named = |s: &&&Stack| s.project.name == stack;
+        let definition = self.world.stacks.iter().find(named);
+        let Some(service) = definition.and_then(|s| s.project.any_service(service)) else {
+            return links;
+        };
+        for link in &service.links {
+            if let Some((name, alias)) = link.split_once(':') {
+                links.insert(lower(alias), lower(&format!("{name}.{stack}")));
+            }
+        }
+        for link in &service.external_links {
+            if let Some((name, alias)) = link.split_once(':') {
+                links.insert(lower(alias), lower(name));
+            }
+        }
+        links
+    }
+
+    fn services(&mut self) {
+        for stack in self.world.stacks {
+            for service in &stack.active {
+                let name = lower(&format!("{service}.{}", stack.project.name));
+                self.catalog.services.insert(name, ());
+            }
+        }
+    }
+}
+
+fn short(id: &str) -> &str {
+    id.get(..SHORT_ID).unwrap_or_default()
+}
+
+/// Ports that a service publishes or exposes, for SRV.
+fn ports(service: &Service) -> Vec<Port> {
+    let protocol = |text: &str| match text {
+        "" => "tcp".to_owned(),
+        text => lower(text),
+    };
+    let mut ports: Vec<Port> = Vec::new();
+    let mut add = |number: u16, protocol: String, names: Vec<String>| {
+        let same = |p: &&mut Port| p.number == number && p.protocol == protocol;
+        match ports.iter_mut().find(same) {
+            Some(port) => port.names.extend(names),
+            None => ports.push(Port {
+                names,
+                protocol,
+                number,
+            }),
+        }
+    };
+    for port in &service.ports {
+        let names = [&port.name, &port.app_protocol].into_iter();
+        let names = names.filter(|n| !n.is_empty()).map(|n| lower(n));
+        add(port.target, protocol(&port.protocol), names.collect());
+    }
+    for entry in &service.expose {
+        let (range, kind) = entry.split_once('/').unwrap_or((entry, ""));
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else {
+            continue;
+        };
+        for number in first..=last {
+            add(number, protocol(kind), Vec::new());
+        }
+    }
+    ports
+}

@@ -211,7 +211,15 @@ impl Intent {
                 stop,
                 volumes,
             } => lifecycle::remove(seen, services, *stop, *volumes),
-            Self::Restore { stack } => restore(before, (stack, share), seen)?,
+            Self::Restore { stack } => {
+                // The project as it is carried out on this node.
+                let project = project.unwrap_or(&stack.project).clone();
+                let stack = Stack {
+                    project,
+                    ..(**stack).clone()
+                };
+                restore(before, (&stack, share), seen)?
+            }
             Self::Kill { services, signal } => lifecycle::signal(seen, services, signal),
         })
     }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::heal::Trouble;
 use crate::labels;
+use crate::network::{Attachment, Cidr};
 use crate::seen::{Container, Health, PortBinding, State};
 
 /// What is seen on one node; nobody but the node itself says it.
@@ -44,6 +45,12 @@ pub struct Report {
     pub containers: Vec<ReportedContainer>,
     /// All images that have a name, by id.
     pub images: Vec<ReportedImage>,
+    /// The host's routes, but those to networks of the cluster: where they lead, and the device.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<(Cidr, String)>,
+    /// The host's own addresses on networks of the cluster.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub own: BTreeMap<String, Attachment>,
     /// Tasks that are not well, by stack.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub troubles: BTreeMap<String, Vec<Trouble>>,
@@ -128,6 +135,12 @@ pub struct ReportedContainer {
     pub revision: String,
     /// Addresses by the name of the network.
     pub addresses: BTreeMap<String, String>,
+    /// How it is on its networks, by their names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub attachments: BTreeMap<String, Attachment>,
+    /// Id of the container whose network namespace it shares; empty if it has its own.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub joined: String,
     /// Ports, exposed or published.
     pub ports: Vec<PortBinding>,
 }
@@ -152,6 +165,8 @@ impl From<Container> for ReportedContainer {
             exit_code: c.exit_code,
             revision,
             addresses: c.addresses,
+            attachments: c.attachments,
+            joined: c.joined,
             ports,
         }
     }

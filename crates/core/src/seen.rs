@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::network::Attachment;
+
 /// Everything an Engine has of one project.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Seen {
@@ -47,6 +49,12 @@ pub struct Container {
     /// Addresses by the name of the network, where it has one.
     #[serde(default)]
     pub addresses: BTreeMap<String, String>,
+    /// How it is on its networks, as far as the Engine says: addresses that it has, or will have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attachments: BTreeMap<String, Attachment>,
+    /// Id of the container whose network namespace it shares; empty if it has its own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub joined: String,
     /// Services it depends on.
     pub depends_on: Vec<String>,
     /// All labels.

@@ -35,7 +35,7 @@ pub use build::{BuildFlags, Builder};
 pub use connect::{ApiVersion, DEFAULT_HOST, Engine, EngineVersion};
 pub use dial::{BoxedStream, Bytestream, Dialer, Dialling};
 pub use error::Error;
-pub use execute::{Elsewhere, Event, ExecuteContext, Progress};
+pub use execute::{Addresses, Elsewhere, Event, ExecuteContext, Progress};
 pub use image::RemovedImages;
 pub use listing::{ImageDetails, VolumeDetails};
 pub use observe::{ProjectSummary, Scope, summaries};

@@ -8,6 +8,7 @@ use bollard::query_parameters::{
 };
 use futures_util::future::{join_all, try_join_all};
 use wharfie_compose::model::Project;
+use wharfie_core::network::Attachment;
 use wharfie_core::seen::{Container, Health, Image, Network, PortBinding, Seen, State, Volume};
 use wharfie_core::{labels, names};
 
@@ -297,6 +298,24 @@ fn seconds(time: &str) -> Option<i64> {
     Some(time.parse::<jiff::Timestamp>().ok()?.as_second())
 }
 
+/// How a container is on a network. One that does not run has the addresses that it was given.
+fn attachment(endpoint: &EndpointSettings) -> Attachment {
+    let given = endpoint.ipam_config.as_ref();
+    let read = |address: Option<&String>, given: Option<&String>| {
+        let stated = address.filter(|a| !a.is_empty()).or(given);
+        stated.cloned()
+    };
+    let v4 = read(endpoint.ip_address.as_ref(), given.and_then(|g| g.ipv4_address.as_ref()));
+    let v6 = endpoint.global_ipv6_address.as_ref();
+    let v6 = read(v6, given.and_then(|g| g.ipv6_address.as_ref()));
+    let mac = endpoint.mac_address.as_ref();
+    Attachment {
+        v4: v4.and_then(|a| a.parse().ok()),
+        v6: v6.and_then(|a| a.parse().ok()),
+        mac: mac.and_then(|m| m.parse().ok()),
+    }
+}
+
 fn container(summary: ContainerSummary) -> Container {
     let labels: BTreeMap<String, String> = summary.labels.unwrap_or_default().into_iter().collect();
     let label = |key: &str| labels.get(key).cloned().unwrap_or_default();
@@ -313,6 +332,8 @@ fn container(summary: ContainerSummary) -> Container {
         .network_settings
         .and_then(|s| s.networks)
         .unwrap_or_default();
+    let mode = summary.host_config.and_then(|h| h.network_mode);
+    let joined = mode.and_then(|m| Some(m.strip_prefix("container:")?.to_owned()));
     Container {
         id: summary.id.unwrap_or_default(),
         name,
@@ -330,6 +351,12 @@ fn container(summary: ContainerSummary) -> Container {
             .filter_map(|(name, e)| Some((name.clone(), e.ip_address.clone()?)))
             .filter(|(_, address)| !address.is_empty())
             .collect(),
+        attachments: endpoints
+            .iter()
+            .map(|(name, e)| (name.clone(), attachment(e)))
+            .filter(|(_, at)| *at != Attachment::default())
+            .collect(),
+        joined: joined.unwrap_or_default(),
         networks: endpoints
             .into_iter()
             .map(|(name, e)| (name, e.network_id.unwrap_or_default()))

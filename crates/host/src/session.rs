@@ -264,7 +264,19 @@ impl Engine {
         }
         let image = wharfie_core::names::image(wanted.project, wanted.service);
         let image_id = self.image(&image).await?.map(|i| i.id).unwrap_or_default();
+        let names = wanted.service.networks.keys();
+        let names = names.filter_map(|key| Some(&wanted.project.networks.get(key)?.name));
+        let given = names.filter_map(|name| {
+            let labels = &wanted.seen.networks.get(name)?.labels;
+            let resolver = labels.get(wharfie_core::labels::RESOLVER)?.parse().ok()?;
+            let given = translate::Given {
+                resolver: Some(resolver),
+                ..translate::Given::default()
+            };
+            Some((name.clone(), given))
+        });
         let request = Wanted {
+            given: given.collect(),
             project: wanted.project,
             service: wanted.service,
             number: 1,

@@ -22,6 +22,7 @@ mod conflict;
 pub mod firewall;
 mod fixed;
 mod layout;
+mod local;
 mod names;
 mod object;
 pub mod overlay;
@@ -36,6 +37,7 @@ pub use cidr::Cidr;
 pub use conflict::{Clash, Conflict, barred, conflicts, renumber};
 pub use fixed::{Fault, Fixed, Holder, fixed};
 pub use layout::{Addresses, Layout};
+pub use local::{MTU, bridge_name, localize};
 pub use names::{Answer, Asker, Catalog, Data, Kind, Outside, Record, ZONE};
 pub use object::{
     Claims, NETWORK, Network, Networks, Pool, SLICE, Slice, Slices, VIP, Vip, VipKey, Vips,

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use bollard::models::NetworkConnectRequest;
 use bollard::query_parameters::{CreateContainerOptionsBuilder, UploadToContainerOptionsBuilder};
-use wharfie_compose::model::{Condition, Service};
+use wharfie_compose::model::{Condition, Project, Service};
 use wharfie_core::labels;
 
 use super::Executor;
 use crate::memory::Kept;
-use crate::translate::{self, Wanted};
+use crate::translate::{self, Given, Wanted};
 use crate::{Engine, Error, inject};
 
 /// How a container is made anew.
@@ -93,6 +93,7 @@ impl Executor<'_> {
                 .unwrap_or_default(),
         };
         let wanted = Wanted {
+            given: self.given(project, service),
             project,
             service,
             number,
@@ -111,6 +112,17 @@ impl Executor<'_> {
             kept.discard();
         }
         made
+    }
+
+    /// What a container of a service gets on its networks.
+    fn given(&self, project: &Project, service: &Service) -> BTreeMap<String, Given> {
+        let Some(addresses) = self.context.addresses else {
+            return BTreeMap::new();
+        };
+        let networks = service.networks.keys();
+        let names = networks.filter_map(|key| project.networks.get(key));
+        let given = names.filter_map(|n| Some((n.name.clone(), addresses(&n.name)?)));
+        given.collect()
     }
 
     /// Makes a container of a finished request.

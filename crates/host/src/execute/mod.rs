@@ -15,7 +15,7 @@ use wharfie_compose::model::{Project, Service};
 use wharfie_core::{Container, Operation, Plan, Seen};
 
 use crate::build::BuildFlags;
-use crate::translate::Other;
+use crate::translate::{Given, Other};
 use crate::{Engine, Error};
 use containers::Recreation;
 
@@ -56,7 +56,12 @@ pub struct ExecuteContext<'a> {
     pub cancel: Option<watch::Receiver<bool>>,
     /// Containers of other nodes by name, as reported last; none where there are no others.
     pub elsewhere: Option<&'a Elsewhere>,
+    /// What containers get on networks that span nodes; none where there are no others.
+    pub addresses: Option<&'a Addresses>,
 }
+
+/// What a new container gets on a network, if that spans nodes.
+pub type Addresses = dyn Fn(&str) -> Option<Given> + Send + Sync;
 
 /// Finds a container of another node by its name.
 pub type Elsewhere = dyn Fn(&str) -> Option<Container> + Send + Sync;

@@ -8,6 +8,7 @@ mod network;
 mod resources;
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig,
@@ -40,6 +41,20 @@ pub struct Wanted<'a> {
     pub inherited: BTreeMap<String, String>,
     /// Path of the Engine's socket, for `use_api_socket`.
     pub socket: Option<&'a str>,
+    /// What it gets on networks that span nodes, by the networks' names.
+    pub given: BTreeMap<String, Given>,
+}
+
+/// What a container gets on a network that spans nodes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Given {
+    /// Its IPv4 address.
+    pub v4: Option<Ipv4Addr>,
+    /// Its IPv6 address.
+    pub v6: Option<Ipv6Addr>,
+    /// Who answers for the names on the network: what the Engine knew would be answered by it, and
+    /// hide what other nodes have.
+    pub resolver: Option<IpAddr>,
 }
 
 /// Another container that a container may refer to.
@@ -154,7 +169,8 @@ fn host_config(wanted: &Wanted, api: ApiVersion) -> HostConfig {
         "private" => Some(HostConfigCgroupnsModeEnum::PRIVATE),
         _ => None,
     };
-    host.dns = list(service.dns.clone());
+    let own = network::resolvers(wanted);
+    host.dns = list(own.into_iter().chain(service.dns.clone()).collect());
     host.dns_options = list(service.dns_opt.clone());
     host.dns_search = list(service.dns_search.clone());
     host.extra_hosts = list(

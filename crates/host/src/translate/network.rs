@@ -8,7 +8,7 @@ use bollard::models::{
 };
 use wharfie_compose::model::{self, Service, ServiceNetwork};
 
-use super::{Wanted, list, map, shared_mode, text};
+use super::{Given, Wanted, list, map, shared_mode, text};
 use crate::ApiVersion;
 
 /// Networks of a service: key and attachment, highest priority first, then by name.
@@ -40,6 +40,19 @@ fn network_name(wanted: &Wanted, key: &str) -> String {
         .networks
         .get(key)
         .map_or_else(|| key.to_owned(), |n| n.name.clone())
+}
+
+/// Who answers for names on the networks of a container, that of the first network first.
+pub(super) fn resolvers(wanted: &Wanted) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    if wanted.service.network_mode.is_empty() {
+        for (key, _) in by_priority(wanted.service) {
+            let given = wanted.given.get(&network_name(wanted, key));
+            let resolver = given.and_then(|g| g.resolver).map(|r| r.to_string());
+            all.extend(resolver.filter(|r| !all.contains(r)));
+        }
+    }
+    all
 }
 
 /// Endpoints in the create request, and those to be connected afterwards: before API 1.44 a
@@ -75,8 +88,10 @@ pub fn connections(
         .into_iter()
         .enumerate()
         .map(|(i, (key, attachment))| {
-            let endpoint = endpoint(wanted, name, &attachment, i == 0, api);
-            (network_name(wanted, key), endpoint)
+            let network = network_name(wanted, key);
+            let given = wanted.given.get(&network);
+            let endpoint = endpoint(wanted, name, (&attachment, given), i == 0, api);
+            (network, endpoint)
         })
         .collect()
 }
@@ -84,14 +99,15 @@ pub fn connections(
 fn endpoint(
     wanted: &Wanted,
     name: &str,
-    attachment: &ServiceNetwork,
+    (attachment, given): (&ServiceNetwork, Option<&Given>),
     first: bool,
     api: ApiVersion,
 ) -> EndpointSettings {
     let service = wanted.service;
     let mut aliases = vec![name.to_owned()];
-    // A one-off container does not answer for its service.
-    if !wanted.oneoff {
+    // A one-off container does not answer for its service; and where tasks are on several nodes, the
+    // node's own resolver does.
+    if !wanted.oneoff && given.is_none() {
         aliases.push(service.name.clone());
         aliases.extend(attachment.aliases.iter().cloned());
     }
@@ -103,9 +119,15 @@ fn endpoint(
             attachment.interface_name.clone(),
         );
     }
-    let fixed = !attachment.ipv4_address.is_empty()
-        || !attachment.ipv6_address.is_empty()
-        || !attachment.link_local_ips.is_empty();
+    let or_given = |said: &str, given: Option<String>| text(said).or(given);
+    let v4 = given.and_then(|g| g.v4).map(|a| a.to_string());
+    let v6 = given.and_then(|g| g.v6).map(|a| a.to_string());
+    let ipam = EndpointIpamConfig {
+        ipv4_address: or_given(&attachment.ipv4_address, v4),
+        ipv6_address: or_given(&attachment.ipv6_address, v6),
+        link_local_ips: list(attachment.link_local_ips.clone()),
+    };
+    let fixed = ipam != EndpointIpamConfig::default();
     let mac =
         text(&attachment.mac_address).or_else(|| text(&service.mac_address).filter(|_| first));
     EndpointSettings {
@@ -115,11 +137,7 @@ fn endpoint(
         driver_opts: map(options),
         gw_priority: (api >= ApiVersion(1, 48) && attachment.gw_priority != 0)
             .then_some(attachment.gw_priority),
-        ipam_config: fixed.then(|| EndpointIpamConfig {
-            ipv4_address: text(&attachment.ipv4_address),
-            ipv6_address: text(&attachment.ipv6_address),
-            link_local_ips: list(attachment.link_local_ips.clone()),
-        }),
+        ipam_config: fixed.then_some(ipam),
         ..EndpointSettings::default()
     }
 }

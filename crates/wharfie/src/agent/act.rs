@@ -128,6 +128,21 @@ impl Keeper {
         let share = after
             .as_ref()
             .map(|stack| self.share_now(name, stack, &assigned.assignments));
+        // Before anything is planned: what is made refers to networks.
+        let networks = match (&change, &after) {
+            (Change::Put(_), Some(stack)) => self.allot_networks(stack),
+            _ => Ok(Vec::new()),
+        };
+        let networks = networks.map_err(|failure| one(failure.into()))?;
+        let networks = self.put_networks(networks, intent.word()).await;
+        let networks = networks.map_err(|failure| one(failure.into()))?;
+        let project = match project {
+            Some(project) if share.is_some() => {
+                let local = self.localize(project, share.as_ref()).await;
+                Some(local.map_err(|failure| one(failure.into()))?)
+            }
+            project => project,
+        };
         let mut plan = Plan::default();
         if let Some(seen) = &mut seen {
             let decide =
@@ -170,7 +185,8 @@ impl Keeper {
             .map_err(|failure| one(failure.into()))?;
         let after = halted(&kept).unwrap_or_default();
         let halted: BTreeSet<String> = after.difference(&halted_before).cloned().collect();
-        let records: Vec<Record> = written.iter().cloned().chain(placed.clone()).collect();
+        let records = networks.iter().chain(&written).chain(&placed);
+        let records: Vec<Record> = records.cloned().collect();
         let asked = ShareRequest {
             intent: intent.clone(),
             before: before.map(Box::new),
@@ -182,6 +198,7 @@ impl Keeper {
         let answers = self.ask_others(name, involved, &asked, tell).await;
         let elsewhere = Self::hear_others(answers, tell, cancel.clone());
         self.fleet.tell(placed);
+        self.fleet.tell(networks);
         let written = match written {
             // Nothing was to be written: then it is about what is wanted already.
             None if request.replicated.is_some() && kept.stack.is_some() => self
@@ -217,6 +234,11 @@ impl Keeper {
             return Err(faults);
         }
         self.forget_volumes(&intent, project.as_ref()).await;
+        if matches!(intent, Intent::Down { .. }) && kept.stack.is_none() {
+            let gone = self.put_networks(self.release_networks(name), intent.word());
+            self.fleet
+                .tell(gone.await.map_err(|failure| one(failure.into()))?);
+        }
         let durable = match durable {
             Some(durable) => durable.await.ok().flatten(),
             None => None,
@@ -279,7 +301,7 @@ impl Keeper {
 
     /// Does a node's part of what is asked for.
     pub(super) async fn execute_here(
-        &self,
+        self: &Arc<Self>,
         slot: &Slot,
         kept: &mut Kept,
         work: Work<'_>,
@@ -302,6 +324,7 @@ impl Keeper {
             node: String::new(),
         });
         let elsewhere = self.elsewhere(name);
+        let addresses = self.addresses();
         let context = ExecuteContext {
             project: work.project,
             seen: work.seen,
@@ -309,6 +332,7 @@ impl Keeper {
             parallel: work.parallel,
             cancel: Some(cancel),
             elsewhere: Some(&elsewhere),
+            addresses: Some(&addresses),
         };
         let teller = Teller {
             tell,
@@ -394,7 +418,7 @@ impl Keeper {
 
     /// Brings to its end what was begun.
     pub(super) async fn finish(
-        &self,
+        self: &Arc<Self>,
         slot: &Slot,
         kept: &mut Kept,
         engine: &Engine,
@@ -404,9 +428,13 @@ impl Keeper {
             return Ok(());
         };
         let name = slot.name.as_str();
-        let project = intent.project();
+        let project = match intent.project() {
+            Some(project) => Some(self.localize(project, None).await?),
+            None => None,
+        };
         let scope = scope(&intent, name, project.as_ref());
         let seen = engine.observe(scope).await?;
+        let addresses = self.addresses();
         // What is wanted was written before.
         let plan = intent.plan(kept.stack.as_ref(), project.as_ref(), &seen, None);
         let plan = plan.map_err(|refusal| Failure::failed(refusal.to_string()))?;
@@ -417,6 +445,7 @@ impl Keeper {
             parallel: 0,
             cancel: Some(cancel),
             elsewhere: None,
+            addresses: Some(&addresses),
         };
         info!(
             stack = name,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{debug, error, info, warn};
 use wharfie_cluster::{Options, Record, Replica};
 use wharfie_core::assignment::{self, Part};
@@ -16,6 +16,7 @@ use wharfie_host::{Change, Engine, Event, ExecuteContext, Happened, Progress, Sc
 
 use super::fleet::Fleet;
 use super::images::Images;
+use super::networks::Addressing;
 use super::report::News;
 use super::settings::Settings;
 use super::slot::{Kept, Slot};
@@ -42,6 +43,10 @@ pub(super) struct Keeper {
     pub(super) book: Book,
     /// The agent ends: nothing is decided any more. Without the others it would take itself for alone.
     closing: AtomicBool,
+    /// Networks, or what runs on them, may be others.
+    pub(super) network_news: Notify,
+    /// Addresses that were given to containers.
+    pub(super) addressing: Addressing,
     /// What is wanted could not be written a moment ago.
     unwritable: AtomicBool,
     /// This node's images.
@@ -97,6 +102,8 @@ impl Keeper {
             news: watch::Sender::default(),
             book: Book::default(),
             closing: AtomicBool::new(false),
+            network_news: Notify::new(),
+            addressing: Addressing::default(),
             unwritable: AtomicBool::new(false),
             images: OnceLock::new(),
             slots: Mutex::default(),
@@ -278,6 +285,7 @@ impl Keeper {
     /// Has it looked at whether tasks must be placed anew.
     pub(super) fn review_all(&self) {
         self.slots().iter().for_each(|s| s.review.notify_one());
+        self.network_news.notify_one();
     }
 
     /// Whether nothing is wanted and nobody is at work.
@@ -379,7 +387,7 @@ impl Keeper {
     }
 
     /// Heals a stack once; when to look again.
-    async fn heal(&self, slot: &Slot, kept: &mut Kept, cancel: watch::Receiver<bool>) -> Duration {
+    async fn heal(self: &Arc<Self>, slot: &Slot, kept: &mut Kept, cancel: watch::Receiver<bool>) -> Duration {
         let settings = self.settings.borrow().clone();
         let resync = Duration::from_millis(settings.resync);
         let Ok(engine) = self.engine() else {
@@ -409,6 +417,13 @@ impl Keeper {
             return resync;
         }
         kept.resumed |= slot.away.swap(false, Ordering::SeqCst);
+        let stack = match self.localize(stack.project.clone(), Some(&share)).await {
+            Ok(project) => Stack { project, ..stack },
+            Err(failure) => {
+                self.cannot_heal(slot, kept, failure.text());
+                return resync.min(Duration::from_secs(5));
+            }
+        };
         let seen = match engine.observe(Scope::Project(&stack.project)).await {
             Ok(seen) => seen,
             Err(e) => {
@@ -430,11 +445,7 @@ impl Keeper {
             match heal::heal(of, &seen, &kept.ledger, &signs, at) {
                 Ok(healing) => parts.push((part, healing)),
                 Err(refusal) => {
-                    let trouble = Some(refusal.to_string());
-                    if kept.trouble != trouble {
-                        warn!(stack = slot.name, "it cannot be healed: {refusal}");
-                        kept.trouble = trouble;
-                    }
+                    self.cannot_heal(slot, kept, refusal.to_string());
                     return resync.min(Duration::from_secs(5));
                 }
             }
@@ -470,9 +481,17 @@ impl Keeper {
         pause
     }
 
+    /// Takes note of why a stack cannot be healed.
+    fn cannot_heal(&self, slot: &Slot, kept: &mut Kept, why: String) {
+        if kept.trouble.as_ref() != Some(&why) {
+            warn!(stack = slot.name, "it cannot be healed: {why}");
+            kept.trouble = Some(why);
+        }
+    }
+
     /// Does what heals a part of a stack; when to look again.
     async fn carry_healing(
-        &self,
+        self: &Arc<Self>,
         slot: &Slot,
         kept: &mut Kept,
         (part, healing): (&Part, &heal::Healing),
@@ -489,6 +508,7 @@ impl Keeper {
         self.show(slot, kept);
         let recorder = Recorder::default();
         let elsewhere = self.elsewhere(&slot.name);
+        let addresses = self.addresses();
         let context = ExecuteContext {
             project: Some(&part.stack.project),
             seen,
@@ -496,6 +516,7 @@ impl Keeper {
             parallel: 0,
             cancel: Some(cancel),
             elsewhere: Some(&elsewhere),
+            addresses: Some(&addresses),
         };
         let outcome = engine.execute(&context, &healing.plan, &recorder).await;
         recorder.enter(healing, &mut kept.ledger);
@@ -646,6 +667,7 @@ impl Keeper {
             self.news.send_modify(|news| news.tell());
         }
         slot.show(info);
+        self.network_news.notify_one();
     }
 
     /// Nothing is decided from now on.

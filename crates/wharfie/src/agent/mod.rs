@@ -15,6 +15,7 @@ mod images;
 mod keeper;
 mod log;
 mod members;
+mod networks;
 mod nodes;
 mod peers;
 mod report;
@@ -131,6 +132,7 @@ impl Agent {
         tunnel::offer_agent(&keeper.fleet, http::router(Arc::clone(&agent)));
         tokio::spawn(watch::engine(Arc::clone(&keeper)));
         tokio::spawn(report::publish(Arc::clone(&keeper)));
+        tokio::spawn(networks::keep(Arc::clone(&keeper)));
         tokio::spawn(report::keep(keeper, report));
         Ok(agent)
     }

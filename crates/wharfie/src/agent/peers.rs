@@ -59,8 +59,8 @@ impl Services for Streams {
             STACK => is_me(says("home")),
             VOLUME => is_me(says("node")),
             // They are decided anew.
-            ASSIGNMENT | ROLLOUT | NODE => false,
-            _ => true,
+            NODE => false,
+            kind => !world::DECIDED.contains(&kind),
         }
     }
 }

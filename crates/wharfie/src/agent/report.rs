@@ -85,6 +85,7 @@ pub(super) async fn publish(keeper: Arc<Keeper>) {
     loop {
         let current = Arc::clone(&report.borrow_and_update());
         keeper.fleet.publish(&current);
+        keeper.network_news.notify_one();
         if report.changed().await.is_err() {
             return;
         }
@@ -113,6 +114,8 @@ pub(super) async fn keep(keeper: Arc<Keeper>, report: watch::Sender<Arc<Report>>
         let shown = keeper.slots().into_iter().filter_map(|s| s.shown());
         let sick = shown.filter(|s| !s.troubles.is_empty());
         new.unwritable = keeper.is_unwritable().await;
+        new.routes = super::networks::routes();
+        new.own = keeper.own_addresses();
         new.troubles = sick.map(|s| (s.name, s.troubles)).collect();
         report.send_if_modified(|old| {
             let differs = !old.says_the_same(&new);

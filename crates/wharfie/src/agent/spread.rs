@@ -177,6 +177,13 @@ impl Keeper {
             .stack
             .as_ref()
             .map(|stack| self.share_now(name, stack, &kept.assignments));
+        let project = match project {
+            Some(project) if share.is_some() => {
+                let local = self.localize(project, share.as_ref()).await;
+                Some(local.map_err(failed)?)
+            }
+            project => project,
+        };
         let decide = |seen: &wharfie_core::Seen| {
             let plan = intent.plan(before.as_deref(), project.as_ref(), seen, share.as_ref());
             plan.map_err(|refusal| one(refusal.into()))

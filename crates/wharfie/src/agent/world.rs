@@ -10,11 +10,13 @@ use tracing::warn;
 use wharfie_cluster::{Key, Replica};
 use wharfie_core::assignment::{Assignment, Assignments, Reported};
 use wharfie_core::heal::Millis;
+use wharfie_core::network::{NETWORK, SLICE, VIP};
 use wharfie_core::report::Report;
 use wharfie_core::schedule::{self, Cluster, Port, Standing, Tasks};
 use wharfie_core::{Container, Stack};
 
 use super::keeper::{Keeper, now};
+use super::networks::{self, NetworkBook};
 use crate::api::{Node, NodeState};
 use crate::failure::Failure;
 
@@ -29,7 +31,7 @@ pub(super) const NODE: &str = "node";
 pub(super) const VOLUME: &str = "volume";
 
 /// Kinds that agents decide by themselves, and anew whenever it is needed.
-pub(super) const DECIDED: [&str; 2] = [ASSIGNMENT, ROLLOUT];
+pub(super) const DECIDED: [&str; 5] = [ASSIGNMENT, ROLLOUT, NETWORK, SLICE, VIP];
 
 /// A node that others take for away may be about to say that it is not: so long is waited for that.
 const SETTLE: Millis = 400;
@@ -78,6 +80,7 @@ struct Read {
     ended: BTreeMap<String, Millis>,
     drained: BTreeSet<String>,
     volumes: Arc<BTreeMap<String, VolumePlace>>,
+    networks: Arc<NetworkBook>,
     /// Since when an Engine is seen to be away, by the id of its node.
     away: BTreeMap<String, Millis>,
     /// Ids of nodes that are away, when it was last made sure that this node is not the one.
@@ -125,6 +128,11 @@ impl Book {
         Arc::clone(&self.read().volumes)
     }
 
+    /// Networks that span nodes.
+    pub(super) fn networks(&self) -> Arc<NetworkBook> {
+        Arc::clone(&self.read().networks)
+    }
+
     /// Whether a node is to be empty.
     pub(super) fn is_drained(&self, node: &str) -> bool {
         self.read().drained.contains(node)
@@ -150,7 +158,7 @@ impl Book {
         read.isolated = isolated;
     }
 
-    /// Reads what is wanted of nodes and where volumes are.
+    /// Reads what is wanted of nodes and networks, and where volumes are.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -159,14 +167,18 @@ impl Book {
         let drained = drained.into_iter().filter(|(_, wanted)| wanted.drained);
         let drained = drained.map(|(node, _)| node).collect();
         let volumes = Arc::new(read_all(replica, VOLUME)?.into_iter().collect());
+        let networks = NetworkBook::read(replica)?;
         let mut read = self.read();
         read.drained = drained;
         read.volumes = volumes;
+        if *read.networks != networks {
+            read.networks = Arc::new(networks);
+        }
         Ok(())
     }
 }
 
-fn read_all<T: serde::de::DeserializeOwned>(
+pub(super) fn read_all<T: serde::de::DeserializeOwned>(
     replica: &Replica,
     kind: &str,
 ) -> Result<Vec<(String, T)>, wharfie_cluster::Error> {
@@ -458,7 +470,9 @@ impl Keeper {
 
     /// Reads again what is wanted of nodes and where volumes are.
     pub(super) fn reread(&self) -> Result<(), Failure> {
-        Ok(self.book.reread(&self.replica)?)
+        self.book.reread(&self.replica)?;
+        self.network_news.notify_one();
+        Ok(())
     }
 }
 
@@ -522,7 +536,7 @@ pub(super) fn puts(
 
 /// Whether a record says something of nodes or volumes.
 pub(super) fn is_of_the_book(kind: &str) -> bool {
-    kind == NODE || kind == VOLUME
+    kind == NODE || kind == VOLUME || networks::is_of_networks(kind)
 }
 
 #[cfg(test)]

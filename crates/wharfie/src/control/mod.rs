@@ -607,6 +607,7 @@ impl Control {
             parallel: self.parallel,
             cancel: None,
             elsewhere: None,
+            addresses: None,
         };
         let reporter = Reporter::new(plan.clone(), execution, progress);
         let outcome = self.engine.execute(&context, plan, &reporter);

@@ -245,6 +245,7 @@ pub(super) async fn stop(engine: &Engine, stack: &Stack, names: &[String]) -> Re
         parallel: 0,
         cancel: None,
         elsewhere: None,
+        addresses: None,
     };
     let stopped = engine.execute(&context, &plan, &Nobody).await;
     stopped.map_err(|errors| Failure::all(errors.into_iter().map(Failure::from)))

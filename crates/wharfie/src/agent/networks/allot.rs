@@ -1,0 +1,118 @@
+//! What the coordinator of a stack writes about its networks.
+
+use wharfie_cluster::Key;
+use wharfie_core::Stack;
+use wharfie_core::network::{
+    self, Asked, NETWORK, Networks, Refusal, Route, SLICE, Settings, VIP, slice_name, vip_name,
+};
+
+use super::{NetworkBook, Puts, Used, used_by};
+use crate::agent::keeper::{Keeper, now};
+use crate::failure::Failure;
+
+fn failure(refusal: &Refusal) -> Failure {
+    Failure::failed(refusal.to_string())
+}
+
+impl Keeper {
+    /// What is to be written so that the networks of a stack, and its services on them, have their
+    /// addresses. Nothing while there is one node: its networks are its Engine's own affair.
+    ///
+    /// # Errors
+    /// A network of it cannot be; then nothing is to be written.
+    pub(in crate::agent) fn allot_networks(&self, stack: &Stack) -> Result<Puts, Failure> {
+        if self.is_alone() {
+            return Ok(Puts::new());
+        }
+        let book = self.book.networks();
+        let (networks, mut puts) = self.allotted(stack, &book)?;
+        let changes = network::vip::changes(stack, &networks, &book.vips, &self.used(), now());
+        let value = |v: &network::Vip| serde_json::to_value(v).ok();
+        let made = changes.put.iter();
+        puts.extend(made.map(|(key, vip)| (Key::new(VIP, vip_name(key)), value(vip))));
+        let gone = changes.delete.iter();
+        puts.extend(gone.map(|key| (Key::new(VIP, vip_name(key)), None)));
+        Ok(puts)
+    }
+
+    fn allotted(&self, stack: &Stack, book: &NetworkBook) -> Result<(Networks, Puts), Failure> {
+        let settings = Settings {
+            cluster: self.fleet.id(),
+            ..Settings::default()
+        };
+        let routes = self.routes();
+        let mut networks = book.networks.clone();
+        let mut puts = Puts::new();
+        for key in used_by(stack) {
+            let Some(definition) = stack.project.networks.get(key) else {
+                continue;
+            };
+            if !network::spans(definition) {
+                continue;
+            }
+            let asked = Asked {
+                stack: &stack.project.name,
+                key,
+                network: definition,
+            };
+            let made = network::allot(asked, &networks, &routes, &settings, now());
+            let made = made.map_err(|refusal| failure(&refusal))?;
+            if networks.get(&definition.name) != Some(&made) {
+                let value = serde_json::to_value(&made).ok();
+                puts.push((Key::new(NETWORK, &definition.name), value));
+                networks.insert(definition.name.clone(), made);
+            }
+        }
+        Ok((networks, puts))
+    }
+
+    /// What is to be written when a stack is wanted no longer: nobody else has its networks.
+    pub(in crate::agent) fn release_networks(&self, stack: &str) -> Puts {
+        let book = self.book.networks();
+        let mut puts = Puts::new();
+        let own = book.networks.iter().filter(|(_, n)| n.stack == stack);
+        for (name, _) in own {
+            puts.push((Key::new(NETWORK, name), None));
+            let slices = book.slices.get(name).into_iter().flatten();
+            puts.extend(slices.map(|(i, _)| (Key::new(SLICE, slice_name(name, *i)), None)));
+        }
+        let gone = book.vips.keys().filter(|k| {
+            let network = book.networks.get(&k.network);
+            k.stack == stack || network.is_none_or(|n| n.stack == stack)
+        });
+        puts.extend(gone.map(|key| (Key::new(VIP, vip_name(key)), None)));
+        puts
+    }
+
+    /// Routes of all nodes' hosts.
+    fn routes(&self) -> Vec<Route> {
+        let nodes = self.fleet.members().into_iter();
+        let each = nodes.filter_map(|n| Some((n.name.clone(), self.fleet.report_of(&n)?)));
+        each.flat_map(|(node, report)| {
+            let routes = report.routes.clone().into_iter();
+            routes.map(move |(to, device)| Route {
+                node: node.clone(),
+                to,
+                device,
+            })
+        })
+        .collect()
+    }
+
+    /// Addresses that containers of all nodes have.
+    fn used(&self) -> Used {
+        let mut used = Used::new();
+        for node in self.fleet.members() {
+            let Some(report) = self.fleet.report_of(&node) else {
+                continue;
+            };
+            for container in &report.containers {
+                for (network, at) in &container.attachments {
+                    let of = used.entry(network.clone()).or_default();
+                    of.extend(at.addresses());
+                }
+            }
+        }
+        used
+    }
+}

@@ -1,0 +1,78 @@
+//! Networks that span nodes: what is written of them, and what this node does about them.
+
+mod allot;
+mod host;
+mod local;
+mod plane;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use wharfie_cluster::{Key, Replica};
+use wharfie_core::Stack;
+use wharfie_core::network::{
+    self, Fixed, NETWORK, Networks, SLICE, Slice, Slices, VIP, Vip, Vips, slice_of_name,
+    vip_of_name,
+};
+
+use super::world::{Entry, read_all};
+
+pub(super) use host::routes;
+pub(super) use local::Addressing;
+pub(super) use plane::keep;
+
+/// What is to be written: objects, or that they go.
+pub(super) type Puts = Vec<(Key, Option<serde_json::Value>)>;
+
+/// What the store says of networks.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct NetworkBook {
+    pub(super) networks: Networks,
+    pub(super) slices: Slices,
+    pub(super) vips: Vips,
+}
+
+/// Whether objects of a kind are about networks.
+pub(super) fn is_of_networks(kind: &str) -> bool {
+    matches!(kind, NETWORK | SLICE | VIP)
+}
+
+impl NetworkBook {
+    /// Reads it. What cannot be understood is left out: it is of a newer version, or damaged.
+    pub(super) fn read(replica: &Replica) -> Result<Self, wharfie_cluster::Error> {
+        let mut slices = Slices::new();
+        for (name, slice) in read_all::<Slice>(replica, SLICE)? {
+            if let Some((network, index)) = slice_of_name(&name) {
+                let of = slices.entry(network.to_owned()).or_default();
+                of.insert(index, slice);
+            }
+        }
+        let vips = read_all::<Vip>(replica, VIP)?.into_iter();
+        let vips = vips.filter_map(|(name, vip)| Some((vip_of_name(&name)?, vip)));
+        Ok(Self {
+            networks: read_all(replica, NETWORK)?.into_iter().collect(),
+            slices,
+            vips: vips.collect(),
+        })
+    }
+
+    /// Static addresses of the tasks of all stacks.
+    pub(super) fn fixed(&self, stacks: &BTreeMap<String, Entry>) -> Fixed {
+        let stacks = stacks.values().map(|e| &*e.stack);
+        let none = BTreeMap::new();
+        network::fixed(stacks, &self.networks, &self.vips, &none, &BTreeMap::new())
+    }
+}
+
+/// Names of the networks that a stack's services are on.
+fn used_by<'a>(stack: &'a Stack) -> BTreeSet<&'a str> {
+    let services = stack.active.iter();
+    let services = services.filter_map(|s| stack.project.any_service(s));
+    services
+        .flat_map(|s| s.networks.keys().map(String::as_str))
+        .collect()
+}
+
+/// Addresses by the name of the network.
+type Used = BTreeMap<String, BTreeSet<IpAddr>>;

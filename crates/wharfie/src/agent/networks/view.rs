@@ -1,0 +1,102 @@
+//! All that decisions about networks take: stacks, and what nodes report.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use wharfie_core::Stack;
+use wharfie_core::network::{Node, Running, World};
+use wharfie_core::report::ReportedContainer;
+
+use super::NetworkBook;
+use crate::agent::keeper::Keeper;
+use crate::api;
+
+/// Label of a node that says which place it is at.
+const ZONE: &str = "zone";
+
+/// What a [`World`] borrows.
+pub(super) struct Scene {
+    me: String,
+    nodes: Vec<Node>,
+    stacks: Vec<Arc<Stack>>,
+    pub(super) book: Arc<NetworkBook>,
+}
+
+impl Scene {
+    /// Does something with the world.
+    pub(super) fn with<T>(&self, f: impl FnOnce(&World) -> T) -> T {
+        let stacks: Vec<&Stack> = self.stacks.iter().map(|s| &**s).collect();
+        f(&World {
+            me: &self.me,
+            nodes: &self.nodes,
+            stacks: &stacks,
+            networks: &self.book.networks,
+            vips: &self.book.vips,
+        })
+    }
+
+    /// This node.
+    pub(super) fn here(&self) -> Option<&Node> {
+        self.nodes.iter().find(|n| n.id == self.me)
+    }
+}
+
+impl Keeper {
+    /// Everything as it is now.
+    pub(super) fn scene(&self) -> Scene {
+        let members = self.fleet.members();
+        let entries = self.book.stacks();
+        Scene {
+            me: self.fleet.id(),
+            nodes: members.iter().map(|n| self.seen_of(n)).collect(),
+            stacks: entries.values().map(|e| Arc::clone(&e.stack)).collect(),
+            book: self.book.networks(),
+        }
+    }
+
+    fn seen_of(&self, node: &api::Node) -> Node {
+        let report = self.fleet.report_of(node);
+        let report = report.as_deref();
+        let containers = report.map(|r| r.containers.iter().map(running).collect());
+        Node {
+            id: node.id.clone(),
+            name: node.name.clone(),
+            zone: node.labels.get(ZONE).cloned().unwrap_or_default(),
+            address: address(node),
+            live: node.me || node.may_answer(),
+            drained: self.book.is_drained(&node.id),
+            own: report.map(|r| r.own.clone()).unwrap_or_default(),
+            containers: containers.unwrap_or_default(),
+        }
+    }
+}
+
+/// Where other nodes send packets of a node's containers to: the first of its addresses, all know
+/// them in the same order.
+fn address(node: &api::Node) -> Option<IpAddr> {
+    let read = |text: &String| {
+        let socket = text.parse::<SocketAddr>().map(|s| s.ip());
+        socket.or_else(|_| text.parse()).ok()
+    };
+    let all: Vec<IpAddr> = node.addresses.iter().filter_map(read).collect();
+    let v4 = all.iter().find(|a| a.is_ipv4());
+    v4.or(all.first()).copied()
+}
+
+fn running(c: &ReportedContainer) -> Running {
+    Running {
+        id: c.id.clone(),
+        name: c.name.clone(),
+        stack: c.project.clone(),
+        service: c.service.clone(),
+        number: c.number,
+        oneoff: c.oneoff,
+        state: c.state,
+        health: c.health,
+        dying: false,
+        hostname: String::new(),
+        joined: c.joined.clone(),
+        networks: c.attachments.iter().map(|(n, a)| (n.clone(), *a)).collect::<BTreeMap<_, _>>(),
+    }
+}

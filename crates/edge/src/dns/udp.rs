@@ -1,0 +1,109 @@
+//! Questions by UDP.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::UdpSocket;
+use wharfie_core::network::Catalog;
+
+use super::Shared;
+use super::answer::{Outcome, Way};
+use super::wire;
+
+/// No question is larger.
+const LARGEST: usize = 4096;
+/// Packets that are answered before others get their turn.
+const TURN: usize = 64;
+/// Bytes that wait in the kernel while the process does something else.
+const QUEUE: usize = 1 << 20;
+
+/// A socket at an address that others of ours may share.
+pub(super) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_port(true)?;
+    free(&socket, address)?;
+    // Less is given where more is not allowed; it works with what there is.
+    let _ = socket.set_recv_buffer_size(QUEUE);
+    socket.bind(&address.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+/// Lets a socket have an address that is not on any interface yet: bridges come and go.
+pub(super) fn free(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    match address {
+        SocketAddr::V4(_) => socket.set_freebind_v4(true),
+        SocketAddr::V6(_) => {
+            socket.set_only_v6(true)?;
+            socket.set_freebind_v6(true)
+        }
+    }
+}
+
+/// Answers until the task is aborted.
+pub(super) async fn serve(socket: UdpSocket, shared: Arc<Shared>) {
+    let socket = Arc::new(socket);
+    let mut names = shared.catalog.clone();
+    let mut catalog: Arc<Catalog> = Arc::clone(&names.borrow_and_update());
+    let mut spin: u32 = rand::random();
+    let mut packet = vec![0; LARGEST];
+    let mut out = Vec::with_capacity(wire::MOST_UDP);
+    loop {
+        if let Err(error) = socket.readable().await {
+            tracing::error!(%error, "the socket of the DNS server is broken");
+            return;
+        }
+        for _ in 0..TURN {
+            let (length, source) = match socket.try_recv_from(&mut packet) {
+                Ok(got) => got,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // That an earlier answer could not be delivered is no fault of the next question.
+                Err(_) => continue,
+            };
+            // An error says that there will be no others; what was sent last may be new here.
+            if names.has_changed().unwrap_or(true) {
+                catalog = Arc::clone(&names.borrow_and_update());
+            }
+            spin = spin.wrapping_add(1);
+            let question = &packet[..length];
+            let desk = shared.desk(&catalog, Way::Udp);
+            match desk.answer(question, source.ip(), spin, &mut out) {
+                Outcome::Answered => send(&socket, &out, source),
+                Outcome::Silence => {}
+                Outcome::Elsewhere(query) => {
+                    if shared.cached(&query, Way::Udp, &mut out) {
+                        send(&socket, &out, source);
+                    } else {
+                        let (shared, socket) = (Arc::clone(&shared), Arc::clone(&socket));
+                        tokio::spawn(forward(shared, socket, question.to_vec(), source));
+                    }
+                }
+            }
+        }
+        // Others on this thread get their turn, however many questions there are.
+        tokio::task::yield_now().await;
+    }
+}
+
+/// An answer that cannot be sent at once is lost, as any packet may be: the asker asks again.
+fn send(socket: &UdpSocket, answer: &[u8], to: SocketAddr) {
+    if let Err(error) = socket.try_send_to(answer, to) {
+        tracing::debug!(%to, %error, "an answer was not sent");
+    }
+}
+
+async fn forward(shared: Arc<Shared>, socket: Arc<UdpSocket>, packet: Vec<u8>, source: SocketAddr) {
+    // It was read once already.
+    let Ok(query) = wire::parse(&packet) else {
+        return;
+    };
+    let mut out = Vec::new();
+    shared.ask(&query, source.ip(), Way::Udp, &mut out).await;
+    send(&socket, &out, source);
+}

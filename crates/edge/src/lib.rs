@@ -1,0 +1,4 @@
+//! Servers for the traffic of users. They decide nothing: what they answer and where they send
+//! things is handed to them, and exchanged while they run.
+
+pub mod dns;

@@ -35,11 +35,14 @@ pub(crate) fn in_turn(known: &[IpAddr], wanted: &BTreeSet<IpAddr>, salt: u64) ->
     places.extend(newcomers.into_iter().map(Some));
     let mut next = 0;
     while next < places.len() {
-        if places[next].is_none() {
-            // The last may be empty as well.
-            places[next] = places.pop().flatten();
-        } else {
+        if places[next].is_some() {
             next += 1;
+            continue;
+        }
+        // The last may be empty as well, or be this one.
+        let last = places.pop().flatten();
+        if let Some(place) = places.get_mut(next) {
+            *place = last;
         }
     }
     places.into_iter().flatten().collect()

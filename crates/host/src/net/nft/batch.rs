@@ -315,7 +315,7 @@ impl Batch<'_> {
                 message.text(1, table).bytes(6, &comment(MARK));
             }),
             Op::DropTable => send(NFT_MSG_DELTABLE, ack, &|message| {
-                drop(message.text(1, table))
+                message.text(1, table);
             }),
             Op::Chain(name, chain) => {
                 check_name(name)?;

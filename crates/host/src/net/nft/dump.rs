@@ -273,7 +273,9 @@ fn elements_are(
     set: &Set,
 ) -> Result<bool, Error> {
     let about = format!("the elements of {name} in table {id}");
-    let write = |message: &mut Attributes<'_>| drop(message.text(1, id.name).text(2, name));
+    let write = |message: &mut Attributes<'_>| {
+        message.text(1, id.name).text(2, name);
+    };
     let family = id.family as u8;
     let parts = ask(
         socket,

@@ -198,7 +198,9 @@ const NFT_RETURN: u32 = 0_u32.wrapping_sub(5);
 
 /// A value, as expressions and elements have it.
 pub(super) fn value(attributes: &mut Attributes<'_>, kind: u16, bytes: &[u8]) {
-    attributes.nest(kind, |data| drop(data.bytes(NFTA_DATA_VALUE, bytes)));
+    attributes.nest(kind, |data| {
+        data.bytes(NFTA_DATA_VALUE, bytes);
+    });
 }
 
 /// A verdict, as expressions and elements have it.

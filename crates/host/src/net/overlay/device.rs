@@ -47,6 +47,7 @@ pub(super) struct Link {
     pub(super) name: String,
     index: u32,
     alias: String,
+    address: Vec<u8>,
     mtu: u32,
     is_up: bool,
     master: Option<u32>,
@@ -93,6 +94,7 @@ impl Link {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
                 LinkAttribute::IfAlias(alias) => link.alias.clone_from(alias),
+                LinkAttribute::Address(address) => link.address.clone_from(address),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::Controller(master) => link.master = Some(*master),
                 LinkAttribute::LinkInfo(infos) => infos.iter().for_each(|info| link.take(info)),
@@ -172,10 +174,11 @@ pub(super) fn ensure(
 ) -> Result<(Device, bool), Error> {
     let device = name(overlay.vni);
     let bridge = links.named(&overlay.bridge).filter(|link| link.is_bridge);
-    let Some(bridge) = bridge.map(|link| link.index) else {
+    let Some(on) = bridge else {
         let (bridge, vni) = (overlay.bridge.clone(), overlay.vni);
         return Err(Error::NoBridge { bridge, vni });
     };
+    let bridge = on.index;
     let foreign = links.0.iter().find(|link| {
         let same = |vxlan: &Vxlan| (vxlan.vni, vxlan.port) == (overlay.vni, overlay.port);
         link.name != device && link.vxlan.as_ref().is_some_and(same)
@@ -210,6 +213,10 @@ pub(super) fn ensure(
             present = None;
         }
     }
+    let pinned = [Change::modify(pin(on))];
+    route.change(&pinned, |_| {
+        format!("the hardware address of {}", overlay.bridge)
+    })?;
     let port = overlay.port;
     let describe = |_| {
         format!(
@@ -251,6 +258,16 @@ fn find(route: &mut Route, name: &str) -> Result<u32, Error> {
             reason: "it was removed as soon as it was made".into(),
             gone: true,
         })
+}
+
+/// Gives a bridge the hardware address it has, for good. Otherwise it takes the lowest of its
+/// ports', and when that changes the kernel forgets all neighbours, permanent ones as well. (It does
+/// so now, once: Docker's bridges have such an address from the start.)
+fn pin(bridge: &Link) -> RouteNetlinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = bridge.index;
+    message.attributes = vec![LinkAttribute::Address(bridge.address.clone())];
+    RouteNetlinkMessage::NewLink(message)
 }
 
 fn creation(overlay: &Overlay) -> RouteNetlinkMessage {

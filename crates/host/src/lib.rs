@@ -16,6 +16,7 @@ mod inject;
 pub mod layers;
 mod listing;
 mod memory;
+pub mod net;
 mod observe;
 mod podman;
 mod port_owner;

@@ -1,0 +1,37 @@
+//! What is done to the network of one host: overlays, services' addresses, firewalls and published
+//! ports, through netlink. No program is run for it, and nothing here decides.
+//!
+//! All is plain data in, and a `Result` out; calls block for as long as the kernel takes. What is
+//! made carries our mark (an alias on devices, a comment on tables, a protocol number on neighbours,
+//! rules and routes), is changed in one transaction where the kernel has any, and can be looked at
+//! again: `apply` repairs what others broke.
+
+mod balance;
+mod conntrack;
+mod drops;
+mod error;
+mod firewall;
+mod hold;
+mod isolation;
+mod mac;
+mod netlink;
+mod netns;
+mod nft;
+mod overlay;
+mod protocol;
+mod purge;
+mod reply;
+mod route;
+mod vip;
+
+pub use conntrack::forget;
+pub use error::Error;
+pub use firewall::{Action, ContainerFirewall, Firewall, FirewallRule, Hits, Way};
+pub use hold::Hold;
+pub use isolation::{IsolatedNetwork, Isolation, Isolator};
+pub use mac::Mac;
+pub use netns::Namespace;
+pub use overlay::{Changes, Endpoint, Overlay, Overlays, VXLAN_PORT};
+pub use protocol::Protocol;
+pub use purge::{Purged, purge};
+pub use vip::{Vip, VipPort, Vips};

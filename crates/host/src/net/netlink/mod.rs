@@ -1,0 +1,96 @@
+//! Netlink sockets, spoken to synchronously: the kernel has answered everything before `send`
+//! returns, so that nothing here ever waits.
+
+pub(crate) mod attributes;
+pub(crate) mod message;
+
+use std::os::fd::AsFd;
+
+use netlink_sys::{Socket as Raw, SocketAddr};
+use rustix::io::Errno;
+use rustix::net::sockopt::{
+    set_socket_recv_buffer_size, set_socket_recv_buffer_size_force, set_socket_send_buffer_size,
+    set_socket_send_buffer_size_force, socket_send_buffer_size,
+};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+
+pub(crate) use message::{Answer, Said};
+
+use super::{Error, Namespace};
+
+/// Room for answers: a batch that is refused as a whole has an answer for each of its messages.
+const RECEIVE_ROOM: usize = 8 << 20;
+/// The kernel fills at most 32 KiB of it at a time.
+const BUFFER: usize = 64 << 10;
+/// What the kernel's own structure takes of the room for one message.
+const OVERHEAD: usize = 4 << 10;
+
+/// A netlink socket of one namespace.
+pub(crate) struct Socket {
+    raw: Raw,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+/// All that was answered to one `send`.
+#[derive(Debug, Default)]
+pub(crate) struct Answers {
+    pub(crate) all: Vec<Answer>,
+    /// `NLM_F_DUMP_INTR`: what was listed changed meanwhile.
+    pub(crate) interrupted: bool,
+}
+
+impl Socket {
+    /// Opens one in a namespace. It stays there, whoever uses it.
+    pub(crate) fn open(namespace: &Namespace, protocol: isize) -> Result<Self, Error> {
+        let raw = namespace.inside("open a netlink socket", || {
+            let mut raw = Raw::new(protocol)?;
+            raw.bind_auto()?;
+            raw.connect(&SocketAddr::new(0, 0))?;
+            Ok(raw)
+        })?;
+        // What is not there on an old kernel costs words in errors, no more.
+        let _ = raw.set_ext_ack(true);
+        let _ = raw.set_cap_ack(true);
+        let _ = raw.set_netlink_get_strict_chk(true);
+        if set_socket_recv_buffer_size_force(raw.as_fd(), RECEIVE_ROOM).is_err() {
+            let _ = set_socket_recv_buffer_size(raw.as_fd(), RECEIVE_ROOM);
+        }
+        Ok(Self {
+            raw,
+            sequence: 0,
+            buffer: vec![0; BUFFER],
+        })
+    }
+
+    /// The next free number for a message.
+    pub(crate) fn next_sequence(&mut self) -> u32 {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.sequence
+    }
+
+    /// Sends messages in one piece, and takes all answers.
+    pub(crate) fn talk(&mut self, messages: &[u8]) -> Result<Answers, Error> {
+        self.make_room(messages.len());
+        let sent = send(self.raw.as_fd(), messages, SendFlags::empty());
+        sent.map_err(|error| Error::system("send to the kernel", error))?;
+        let mut answers = Answers::default();
+        loop {
+            match recv(self.raw.as_fd(), &mut self.buffer[..], RecvFlags::DONTWAIT) {
+                Ok((_, size)) => message::read(&self.buffer[..size], &mut answers),
+                Err(Errno::AGAIN) => return Ok(answers),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(Error::system("read the kernel's answer", error)),
+            }
+        }
+    }
+
+    /// A batch must fit the socket's buffer as a whole.
+    fn make_room(&self, size: usize) {
+        let wanted = size.saturating_add(OVERHEAD);
+        let room = socket_send_buffer_size(self.raw.as_fd()).unwrap_or(0);
+        if room < wanted && set_socket_send_buffer_size_force(self.raw.as_fd(), wanted).is_err() {
+            let _ = set_socket_send_buffer_size(self.raw.as_fd(), wanted);
+        }
+    }
+}

@@ -1,0 +1,541 @@
+//! Changes of a table, and the one transaction that makes them: all or nothing.
+
+use super::super::Error;
+use super::super::netlink::attributes::Attributes;
+use super::super::netlink::message::{self, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
+use super::super::netlink::{Said, Socket};
+use super::field::concatenated;
+use super::rule::Rule;
+use super::table::{Chain, ChainKind, Data, Key, Set, Table, TableId, Value};
+use super::{LONGEST_NAME, MARK, expr};
+use rustix::io::Errno;
+
+pub(super) const NFNL_SUBSYS_NFTABLES: u16 = 10;
+const NFNL_MSG_BATCH_BEGIN: u16 = 16;
+const NFNL_MSG_BATCH_END: u16 = 17;
+
+pub(super) const NFT_MSG_NEWTABLE: u16 = 0;
+pub(super) const NFT_MSG_GETTABLE: u16 = 1;
+const NFT_MSG_DELTABLE: u16 = 2;
+const NFT_MSG_NEWCHAIN: u16 = 3;
+pub(super) const NFT_MSG_GETCHAIN: u16 = 4;
+const NFT_MSG_DELCHAIN: u16 = 5;
+const NFT_MSG_NEWRULE: u16 = 6;
+pub(super) const NFT_MSG_GETRULE: u16 = 7;
+const NFT_MSG_DELRULE: u16 = 8;
+const NFT_MSG_NEWSET: u16 = 9;
+pub(super) const NFT_MSG_GETSET: u16 = 10;
+const NFT_MSG_DELSET: u16 = 11;
+const NFT_MSG_NEWSETELEM: u16 = 12;
+pub(super) const NFT_MSG_GETSETELEM: u16 = 13;
+const NFT_MSG_DELSETELEM: u16 = 14;
+pub(super) const NFT_MSG_GETGEN: u16 = 16;
+
+/// `enum nft_set_flags`
+const INTERVAL: u32 = 0x4;
+const MAP: u32 = 0x8;
+/// `NFT_DATA_VERDICT`
+const DATA_VERDICT: u32 = 0xffff_ff00;
+/// `NFT_SET_ELEM_INTERVAL_END`
+pub(super) const INTERVAL_END: u32 = 1;
+
+/// A list is one attribute, whose length has 16 bits; no element is longer than the difference.
+const LIST_LIMIT: usize = 48 << 10;
+
+/// One change. Chains and sets are made empty: rules and elements refer to them, so they follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Op {
+    /// Makes the table; nothing happens if it is there.
+    Table,
+    DropTable,
+    /// Makes the chain; of one that is there the policy may change.
+    Chain(String, Chain),
+    DropChain(String),
+    Set(String, Set),
+    DropSet(String),
+    Add(String, Vec<(Key, Value)>),
+    Remove(String, Vec<Key>),
+    /// Takes all rules out of a chain.
+    Clear(String),
+    Rule(String, Rule),
+}
+
+impl Op {
+    fn describe(&self, table: TableId<'_>) -> String {
+        match self {
+            Self::Table | Self::DropTable => format!("the table {table}"),
+            Self::Chain(name, _) | Self::DropChain(name) => {
+                format!("the chain {name} of table {table}")
+            }
+            Self::Set(name, _) | Self::DropSet(name) => format!("the set {name} of table {table}"),
+            Self::Add(name, elements) => {
+                format!(
+                    "{} elements for the set {name} of table {table}",
+                    elements.len()
+                )
+            }
+            Self::Remove(name, keys) => {
+                let count = keys.len();
+                format!("the removal of {count} elements from the set {name} of table {table}")
+            }
+            Self::Clear(name) => {
+                format!("the removal of the rules of chain {name} of table {table}")
+            }
+            Self::Rule(name, rule) => {
+                format!(
+                    "the rule {:?} of chain {name} of table {table}",
+                    rule.comment()
+                )
+            }
+        }
+    }
+}
+
+/// The changes that make `new` out of `old`, or none if that takes a new table.
+pub(super) fn difference(old: &Table, new: &Table) -> Option<Vec<Op>> {
+    let mut ops = Vec::new();
+    for (name, chain) in &new.chains {
+        match old.chains.get(name) {
+            Some(known) if known.hook == chain.hook => {}
+            Some(known) => {
+                // Of a chain that is there only the policy can be changed.
+                let (known, wanted) = (known.hook?, chain.hook?);
+                if known.policy(wanted.policy) != wanted {
+                    return None;
+                }
+                ops.push(Op::Chain(name.clone(), chain.clone()));
+            }
+            None => ops.push(Op::Chain(name.clone(), chain.clone())),
+        }
+    }
+    let kept = |name: &String| new.chains.get(name).map(|chain| &chain.rules);
+    let cleared = old
+        .chains
+        .iter()
+        .filter(|(name, chain)| !chain.rules.is_empty() && kept(name) != Some(&chain.rules));
+    ops.extend(cleared.map(|(name, _)| Op::Clear(name.clone())));
+    for (name, set) in &new.sets {
+        match old.sets.get(name) {
+            Some(known) if !known.same_kind(set) => return None,
+            Some(known) => ops.extend(elements(name, known, set)),
+            None => {
+                ops.push(Op::Set(name.clone(), set.clone()));
+                ops.extend(additions(name, set.elements.clone()));
+            }
+        }
+    }
+    for (name, chain) in &new.chains {
+        if old.chains.get(name).map(|known| &known.rules) != Some(&chain.rules) {
+            let rule = |rule: &Rule| Op::Rule(name.clone(), rule.clone());
+            ops.extend(chain.rules.iter().map(rule));
+        }
+    }
+    // Sets first: what leads from them to a chain keeps the chain.
+    let gone = old.sets.keys().filter(|name| !new.sets.contains_key(*name));
+    ops.extend(gone.map(|name| Op::DropSet(name.clone())));
+    let gone = old
+        .chains
+        .keys()
+        .filter(|name| !new.chains.contains_key(*name));
+    ops.extend(gone.map(|name| Op::DropChain(name.clone())));
+    Some(ops)
+}
+
+/// The changes that make a table anew, whatever is there.
+pub(super) fn anew(table: &Table) -> Vec<Op> {
+    // It is made first, because one that is not there cannot be removed.
+    let mut ops = vec![Op::Table, Op::DropTable, Op::Table];
+    ops.extend(difference(&Table::default(), table).unwrap_or_default());
+    ops
+}
+
+pub(super) fn elements(name: &str, old: &Set, new: &Set) -> Vec<Op> {
+    let differs = |other: &Set, key: &Key, value: &Value| other.elements.get(key) != Some(value);
+    let gone = old
+        .elements
+        .iter()
+        .filter(|(key, value)| differs(new, key, value));
+    let gone: Vec<Key> = gone.map(|(key, _)| key.clone()).collect();
+    let come = new
+        .elements
+        .iter()
+        .filter(|(key, value)| differs(old, key, value));
+    let removal = (!gone.is_empty()).then(|| Op::Remove(name.to_owned(), gone));
+    let added = additions(name, come.map(|(key, value)| (key.clone(), value.clone())));
+    removal.into_iter().chain(added).collect()
+}
+
+fn additions(name: &str, elements: impl IntoIterator<Item = (Key, Value)>) -> Option<Op> {
+    let elements: Vec<_> = elements.into_iter().collect();
+    (!elements.is_empty()).then(|| Op::Add(name.to_owned(), elements))
+}
+
+/// Makes the changes in the value as they were made in the kernel.
+pub(super) fn apply(ops: &[Op], table: &mut Table) {
+    for op in ops {
+        match op {
+            Op::Table => {}
+            Op::DropTable => *table = Table::default(),
+            Op::Chain(name, chain) => {
+                table.chains.entry(name.clone()).or_default().hook = chain.hook;
+            }
+            Op::DropChain(name) => drop(table.chains.remove(name)),
+            Op::Set(name, set) => {
+                let elements = std::collections::BTreeMap::new();
+                let set = Set {
+                    elements,
+                    key: set.key.clone(),
+                    data: set.data.clone(),
+                    ..*set
+                };
+                table.sets.insert(name.clone(), set);
+            }
+            Op::DropSet(name) => drop(table.sets.remove(name)),
+            Op::Add(name, elements) => {
+                if let Some(set) = table.sets.get_mut(name) {
+                    set.elements.extend(elements.iter().cloned());
+                }
+            }
+            Op::Remove(name, keys) => {
+                if let Some(set) = table.sets.get_mut(name) {
+                    keys.iter().for_each(|key| drop(set.elements.remove(key)));
+                }
+            }
+            Op::Clear(name) => {
+                if let Some(chain) = table.chains.get_mut(name) {
+                    chain.rules.clear();
+                }
+            }
+            Op::Rule(name, rule) => {
+                table
+                    .chains
+                    .entry(name.clone())
+                    .or_default()
+                    .rules
+                    .push(rule.clone());
+            }
+        }
+    }
+}
+
+/// Makes the changes in the kernel, in one transaction.
+pub(super) fn commit(socket: &mut Socket, table: TableId<'_>, ops: &[Op]) -> Result<(), Error> {
+    let mut batch = Batch {
+        bytes: Vec::new(),
+        table,
+        origins: Vec::new(),
+    };
+    let first = socket.next_sequence();
+    batch.frame(NFNL_MSG_BATCH_BEGIN, first);
+    for (index, op) in ops.iter().enumerate() {
+        let is_last = index + 1 == ops.len();
+        batch.op(socket, index, op, is_last)?;
+    }
+    batch.frame(NFNL_MSG_BATCH_END, socket.next_sequence());
+    let answers = socket.talk(&batch.bytes)?;
+    let mut confirmed = false;
+    for answer in answers.all {
+        match answer.said {
+            Said::Done => confirmed = true,
+            Said::Object { .. } => {}
+            Said::Refused { errno, words } => {
+                let origin = batch
+                    .origins
+                    .iter()
+                    .find(|(seen, _)| *seen == answer.sequence);
+                let object = origin.and_then(|(_, index)| ops.get(*index));
+                let object =
+                    object.map_or_else(|| format!("the table {table}"), |op| op.describe(table));
+                return Err(refusal(&object, errno, words.as_deref()));
+            }
+        }
+    }
+    if confirmed {
+        return Ok(());
+    }
+    let reason = "the kernel did not confirm the transaction".to_owned();
+    let doing = format!("change the table {table}");
+    Err(Error::System {
+        doing,
+        reason,
+        gone: false,
+    })
+}
+
+fn refusal(object: &str, errno: i32, words: Option<&str>) -> Error {
+    let missing = [Errno::OPNOTSUPP, Errno::PROTONOSUPPORT, Errno::AFNOSUPPORT];
+    let missing = missing.iter().any(|error| error.raw_os_error() == errno);
+    match Error::refused(object, errno, words) {
+        Error::Refused { object, reason, .. } if missing => Error::NotSupported {
+            what: "nftables, or not all of it",
+            reason: format!("{object}: {reason}"),
+        },
+        other => other,
+    }
+}
+
+struct Batch<'a> {
+    bytes: Vec<u8>,
+    table: TableId<'a>,
+    /// Which change each message is of, by its number.
+    origins: Vec<(u32, usize)>,
+}
+
+impl Batch<'_> {
+    /// A message of `nfnetlink` itself; what it is about is in the place of the resource.
+    fn frame(&mut self, kind: u16, sequence: u32) {
+        message::write(&mut self.bytes, kind, 0, sequence, |out| {
+            out.extend_from_slice(&[0, 0]); // AF_UNSPEC, version 0
+            out.extend_from_slice(&NFNL_SUBSYS_NFTABLES.to_be_bytes());
+        });
+    }
+
+    fn op(
+        &mut self,
+        socket: &mut Socket,
+        index: usize,
+        op: &Op,
+        is_last: bool,
+    ) -> Result<(), Error> {
+        let table = self.table.name;
+        // Only the last is confirmed: it is, when all was done, and refusals come in any case.
+        let ack = if is_last { NLM_F_ACK } else { 0 };
+        let create = NLM_F_CREATE | ack;
+        let mut send = |kind, flags, write: &dyn Fn(&mut Attributes<'_>)| {
+            let sequence = socket.next_sequence();
+            self.origins.push((sequence, index));
+            let kind = NFNL_SUBSYS_NFTABLES << 8 | kind;
+            message::write(&mut self.bytes, kind, flags, sequence, |out| {
+                out.extend_from_slice(&[self.table.family as u8, 0, 0, 0]); // `struct nfgenmsg`
+                write(&mut Attributes(out));
+            });
+        };
+        match op {
+            Op::Table => send(NFT_MSG_NEWTABLE, create, &|message| {
+                message.text(1, table).bytes(6, &comment(MARK));
+            }),
+            Op::DropTable => send(NFT_MSG_DELTABLE, ack, &|message| {
+                message.text(1, table);
+            }),
+            Op::Chain(name, chain) => {
+                check_name(name)?;
+                send(NFT_MSG_NEWCHAIN, create, &|message| {
+                    write_chain(message, table, name, chain)
+                });
+            }
+            Op::DropChain(name) => send(NFT_MSG_DELCHAIN, ack, &|message| {
+                message.text(1, table).text(3, name);
+            }),
+            Op::Set(name, set) => {
+                check_name(name)?;
+                let id = u32::try_from(index + 1).unwrap_or(u32::MAX);
+                send(NFT_MSG_NEWSET, create | NLM_F_EXCL, &|message| {
+                    write_set(message, table, name, set, id);
+                });
+            }
+            Op::DropSet(name) => send(NFT_MSG_DELSET, ack, &|message| {
+                message.text(1, table).text(2, name);
+            }),
+            Op::Add(name, elements) => {
+                let write = |list: &mut Attributes<'_>, (key, value): &(Key, Value)| {
+                    write_element(list, key, value);
+                };
+                lists(elements, write, |list| {
+                    send(NFT_MSG_NEWSETELEM, create | NLM_F_EXCL, &|message| {
+                        message.text(1, table).text(2, name);
+                        message.nest(3, |inner| inner.0.extend_from_slice(list));
+                    });
+                });
+            }
+            Op::Remove(name, keys) => {
+                let write = |list: &mut Attributes<'_>, key: &Key| {
+                    write_element(list, key, &Value::None);
+                };
+                lists(keys, write, |list| {
+                    send(NFT_MSG_DELSETELEM, ack, &|message| {
+                        message.text(1, table).text(2, name);
+                        message.nest(3, |inner| inner.0.extend_from_slice(list));
+                    });
+                });
+            }
+            Op::Clear(name) => send(NFT_MSG_DELRULE, ack, &|message| {
+                message.text(1, table).text(2, name);
+            }),
+            Op::Rule(name, rule) => send(NFT_MSG_NEWRULE, create | NLM_F_APPEND, &|message| {
+                message.text(1, table).text(2, name);
+                message.nest(4, |list| rule.write(list));
+                message.bytes(7, &comment(&rule.comment()));
+            }),
+        }
+        Ok(())
+    }
+}
+
+fn check_name(name: &str) -> Result<(), Error> {
+    if name.len() <= LONGEST_NAME {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!(
+        "the name {name} is too long for nftables"
+    )))
+}
+
+/// A comment as nft has it in the userdata of tables and rules: kind 0, length, text with its zero.
+pub(super) fn comment(text: &str) -> Vec<u8> {
+    let length = u8::try_from(text.len() + 1).unwrap_or(u8::MAX);
+    let mut bytes = vec![0, length];
+    bytes.extend_from_slice(&text.as_bytes()[..usize::from(length) - 1]);
+    bytes.push(0);
+    bytes
+}
+
+fn write_chain(message: &mut Attributes<'_>, table: &str, name: &str, chain: &Chain) {
+    message.text(1, table).text(3, name);
+    let Some(hook) = chain.hook else { return };
+    message.nest(4, |inner| {
+        inner.u32_be(1, hook.at as u32);
+        inner.u32_be(2, hook.priority.cast_unsigned());
+    });
+    message.u32_be(5, hook.policy as u32);
+    let kind = match hook.kind {
+        ChainKind::Filter => "filter",
+        ChainKind::Nat => "nat",
+        ChainKind::Route => "route",
+    };
+    message.text(7, kind);
+}
+
+/// The flags, and the kind and length of the key, as the kernel has them.
+pub(super) fn set_header(set: &Set) -> (u32, u32, u32) {
+    let map = if set.data == Data::None { 0 } else { MAP };
+    let interval = if set.interval { INTERVAL } else { 0 };
+    let (kind, length) = concatenated(&set.key);
+    (map | interval, kind, length)
+}
+
+fn write_set(message: &mut Attributes<'_>, table: &str, name: &str, set: &Set, id: u32) {
+    let (flags, kind, length) = set_header(set);
+    message.text(1, table).text(2, name).u32_be(3, flags);
+    message.u32_be(4, kind).u32_be(5, length);
+    match &set.data {
+        Data::None => {}
+        Data::Verdict => drop(message.u32_be(6, DATA_VERDICT)),
+        Data::Fields(types) => {
+            let (kind, length) = concatenated(types);
+            message.u32_be(6, kind).u32_be(7, length);
+        }
+    }
+    message.u32_be(10, id);
+}
+
+fn write_element(list: &mut Attributes<'_>, key: &Key, value: &Value) {
+    list.nest(1, |element| {
+        expr::value(element, 1, &key.bytes);
+        match value {
+            Value::None => {}
+            Value::Bytes(bytes) => expr::value(element, 2, bytes),
+            Value::Verdict(verdict) => expr::verdict(element, 2, verdict),
+        }
+        if key.end {
+            element.u32_be(3, INTERVAL_END);
+        }
+    });
+}
+
+/// Elements in lists that are short enough.
+fn lists<T>(all: &[T], write: impl Fn(&mut Attributes<'_>, &T), mut send: impl FnMut(&[u8])) {
+    let mut list = Vec::new();
+    for one in all {
+        write(&mut Attributes(&mut list), one);
+        if list.len() > LIST_LIMIT {
+            send(&list);
+            list.clear();
+        }
+    }
+    if !list.is_empty() {
+        send(&list);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::field::Type;
+    use super::super::table::{At, Hook, Policy};
+    use super::*;
+
+    fn table() -> Table {
+        let mut table = Table::default();
+        let hook = Some(Hook::filter(At::Input, 0));
+        let rules = vec![Rule::new().counter(), Rule::new().accept()];
+        table.chains.insert("in".into(), Chain { hook, rules });
+        table
+            .sets
+            .insert("ports".into(), Set::of([Type::Port]).with([vec![0, 80]]));
+        table
+    }
+
+    #[test]
+    fn differences_make_one_out_of_the_other() {
+        let old = table();
+        assert_eq!(difference(&old, &old), Some(Vec::new()));
+        let mut new = old.clone();
+        new.sets
+            .insert("more".into(), Set::of([Type::Ip4]).with([vec![1, 2, 3, 4]]));
+        new.sets
+            .get_mut("ports")
+            .unwrap()
+            .elements
+            .insert(vec![0, 81].into(), Value::None);
+        new.chains.insert("side".into(), Chain::default());
+        new.chains.get_mut("in").unwrap().rules.pop();
+        for (from, to) in [(&old, &new), (&new, &old), (&Table::default(), &new)] {
+            let mut made = from.clone();
+            apply(&difference(from, to).unwrap(), &mut made);
+            assert_eq!(&made, to);
+        }
+        let mut made = old;
+        apply(&anew(&new), &mut made);
+        assert_eq!(made, new);
+    }
+
+    #[test]
+    fn only_what_differs_is_sent() {
+        let old = table();
+        let mut new = old.clone();
+        let ports = &mut new.sets.get_mut("ports").unwrap().elements;
+        ports.clear();
+        ports.insert(vec![1, 187].into(), Value::None);
+        let expected = [
+            Op::Remove("ports".into(), vec![vec![0, 80].into()]),
+            Op::Add("ports".into(), vec![(vec![1, 187].into(), Value::None)]),
+        ];
+        assert_eq!(difference(&old, &new).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_policy_changes_in_place_and_a_hook_does_not() {
+        let old = table();
+        let mut new = old.clone();
+        let chain = new.chains.get_mut("in").unwrap();
+        chain.hook = chain.hook.map(|hook| hook.policy(Policy::Drop));
+        let ops = difference(&old, &new).unwrap();
+        assert!(
+            matches!(&ops[..], [Op::Chain(name, _)] if name == "in"),
+            "{ops:?}"
+        );
+        new.chains.get_mut("in").unwrap().hook = Some(Hook::filter(At::Output, 0));
+        assert_eq!(difference(&old, &new), None);
+    }
+
+    #[test]
+    fn long_lists_are_sent_in_parts() {
+        let keys: Vec<Key> = (0..10_000_u32)
+            .map(|n| n.to_be_bytes().to_vec().into())
+            .collect();
+        let mut sizes = Vec::new();
+        let write = |list: &mut Attributes<'_>, key: &Key| write_element(list, key, &Value::None);
+        lists(&keys, write, |list| sizes.push(list.len()));
+        assert!(sizes.iter().all(|size| *size < 60_000), "{sizes:?}");
+        assert_eq!(sizes.iter().sum::<usize>() % 10_000, 0);
+    }
+}

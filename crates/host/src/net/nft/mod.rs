@@ -1,0 +1,25 @@
+//! nftables over netlink, as `linux/netfilter/nf_tables.h` has it: tables as plain values, their
+//! encoding, and tables that are kept as they should be with one small transaction per change.
+
+mod batch;
+mod dump;
+mod expr;
+mod field;
+mod live;
+mod rule;
+mod table;
+
+pub(crate) use dump::Counted;
+pub(crate) use expr::{Reject, Verdict};
+pub(crate) use field::{Field, Type, concat};
+pub(crate) use live::{Edit, Live, connect, remove};
+pub(crate) use rule::{End, Load, Rule, TCP, UDP, by_source, round_robin};
+pub(crate) use table::{
+    At, Chain, Data, Family, Hook, Key, Policy, Set, Table, TableId, Value, range_of, ranges,
+};
+
+/// The comment of our tables, by which they are known as ours.
+pub(crate) const MARK: &str = "wharfie";
+
+/// The longest name the kernel takes (`NFT_NAME_MAXLEN`, less its zero).
+pub(crate) const LONGEST_NAME: usize = 255;

@@ -1,0 +1,453 @@
+//! Rules, put together from matches that read as nft writes them.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use sha2::{Digest, Sha256};
+
+use super::super::netlink::attributes::Attributes;
+use super::MARK;
+use super::expr::{
+    Base, Compare, Ct, Direction, Expr, Fib, Meta, NatKind, Register, Reject, Verdict,
+};
+use super::field::{Field, Type};
+
+/// A rule: its steps, and a note for whoever lists it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Rule {
+    pub(super) steps: Vec<Expr>,
+    note: String,
+}
+
+/// Where matches load what they compare.
+const SCRATCH: Register = Register(0);
+const IPV4: u8 = 2;
+const IPV6: u8 = 10;
+/// `RTN_LOCAL`
+const LOCAL: u32 = 2;
+/// `IP_CT_NEW`, `_ESTABLISHED`, `_RELATED` as bits of `ct state`.
+const ESTABLISHED_OR_RELATED: u32 = 0b0110;
+const NEW: u32 = 0b1000;
+/// `IPS_DST_NAT`
+const STATUS_DNAT: u32 = 1 << 5;
+/// `IP_CT_DIR_ORIGINAL` and so on are one byte.
+const NOTE_LIMIT: usize = 200;
+
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
+pub(crate) const ICMPV6: u8 = 58;
+
+impl Rule {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Words for whoever lists the rule.
+    pub(crate) fn note(mut self, note: impl Into<String>) -> Self {
+        self.note = note.into();
+        self
+    }
+
+    pub(crate) fn step(mut self, step: Expr) -> Self {
+        self.steps.push(step);
+        self
+    }
+
+    pub(crate) fn steps(mut self, steps: impl IntoIterator<Item = Expr>) -> Self {
+        self.steps.extend(steps);
+        self
+    }
+
+    fn equals(self, load: Expr, value: impl Into<Vec<u8>>) -> Self {
+        self.step(load).step(Expr::Cmp {
+            from: SCRATCH,
+            op: Compare::Equal,
+            value: value.into(),
+        })
+    }
+
+    /// Only one family: must stand before a look at an address, in tables of both.
+    pub(crate) fn family(self, ipv6: bool) -> Self {
+        let family = if ipv6 { IPV6 } else { IPV4 };
+        self.equals(meta(Meta::Family), [family])
+    }
+
+    /// The same in tables of the bridge, which tell by the ethertype.
+    pub(crate) fn ethertype(self, ipv6: bool) -> Self {
+        let ethertype: u16 = if ipv6 { 0x86dd } else { 0x0800 };
+        self.equals(meta(Meta::Protocol), ethertype.to_be_bytes())
+    }
+
+    pub(crate) fn protocol(self, protocol: u8) -> Self {
+        self.equals(meta(Meta::Layer4), [protocol])
+    }
+
+    pub(crate) fn in_interface(self, name: &str) -> Self {
+        let name = Field::Interface(name.to_owned()).bytes();
+        self.equals(meta(Meta::InName), name)
+    }
+
+    pub(crate) fn not_in_interface(self, name: &str) -> Self {
+        self.step(meta(Meta::InName)).step(Expr::Cmp {
+            from: SCRATCH,
+            op: Compare::Differs,
+            value: Field::Interface(name.to_owned()).bytes(),
+        })
+    }
+
+    pub(crate) fn out_interface(self, name: &str) -> Self {
+        let name = Field::Interface(name.to_owned()).bytes();
+        self.equals(meta(Meta::OutName), name)
+    }
+
+    pub(crate) fn destination_port(self, port: u16) -> Self {
+        self.equals(port_load(SCRATCH), port.to_be_bytes())
+    }
+
+    pub(crate) fn destination_ports(self, low: u16, high: u16) -> Self {
+        self.step(port_load(SCRATCH)).step(Expr::Range {
+            from: SCRATCH,
+            low: low.to_be_bytes().to_vec(),
+            high: high.to_be_bytes().to_vec(),
+        })
+    }
+
+    /// The source or destination lies in a subnet.
+    pub(crate) fn within(self, end: End, subnet: IpNet) -> Self {
+        let load = self.step(address_load(end, subnet.addr().is_ipv6(), SCRATCH));
+        let masked = if subnet.prefix_len() == subnet.max_prefix_len() {
+            load
+        } else {
+            load.step(Expr::Bitwise {
+                from: SCRATCH,
+                to: SCRATCH,
+                mask: Field::from(subnet.netmask()).bytes(),
+            })
+        };
+        masked.step(Expr::Cmp {
+            from: SCRATCH,
+            op: Compare::Equal,
+            value: Field::from(subnet.network()).bytes(),
+        })
+    }
+
+    pub(crate) fn address(self, end: End, address: IpAddr) -> Self {
+        self.within(end, IpNet::from(address))
+    }
+
+    /// An ICMPv6 message of a range of kinds.
+    pub(crate) fn icmpv6_types(self, low: u8, high: u8) -> Self {
+        let load = Expr::Payload {
+            base: Base::Transport,
+            offset: 0,
+            length: 1,
+            to: SCRATCH,
+        };
+        self.protocol(ICMPV6).step(load).step(Expr::Range {
+            from: SCRATCH,
+            low: vec![low],
+            high: vec![high],
+        })
+    }
+
+    /// What is loaded is, or is not, in a set.
+    pub(crate) fn in_set(self, load: &[Load], set: &str, is: bool) -> Self {
+        self.steps(loads(load)).step(Expr::Lookup {
+            set: set.to_owned(),
+            from: SCRATCH,
+            inverted: !is,
+        })
+    }
+
+    /// What is loaded says in a map what becomes of the packet; if it is not there, the next rule
+    /// does.
+    pub(crate) fn verdict_map(self, load: &[Load], map: &str) -> Self {
+        self.steps(loads(load)).step(Expr::Map {
+            map: map.to_owned(),
+            from: SCRATCH,
+            to: None,
+        })
+    }
+
+    fn any_bit(self, load: Expr, bits: u32) -> Self {
+        let mask = bits.to_ne_bytes().to_vec();
+        let bitwise = Expr::Bitwise {
+            from: SCRATCH,
+            to: SCRATCH,
+            mask,
+        };
+        self.step(load).step(bitwise).step(Expr::Cmp {
+            from: SCRATCH,
+            op: Compare::Differs,
+            value: vec![0; 4],
+        })
+    }
+
+    pub(crate) fn established(self) -> Self {
+        self.any_bit(ct(Ct::State), ESTABLISHED_OR_RELATED)
+    }
+
+    pub(crate) fn is_new(self) -> Self {
+        self.any_bit(ct(Ct::State), NEW)
+    }
+
+    pub(crate) fn direction(self, direction: Direction) -> Self {
+        self.equals(ct(Ct::Direction), [direction as u8])
+    }
+
+    /// The connection's destination was replaced, as for published ports.
+    pub(crate) fn destination_was_changed(self) -> Self {
+        self.any_bit(ct(Ct::Status), STATUS_DNAT)
+    }
+
+    /// The destination was not replaced.
+    pub(crate) fn destination_was_kept(self) -> Self {
+        let mask = STATUS_DNAT.to_ne_bytes().to_vec();
+        let bitwise = Expr::Bitwise {
+            from: SCRATCH,
+            to: SCRATCH,
+            mask,
+        };
+        self.step(ct(Ct::Status)).step(bitwise).step(Expr::Cmp {
+            from: SCRATCH,
+            op: Compare::Equal,
+            value: vec![0; 4],
+        })
+    }
+
+    /// The destination is an address of this host.
+    pub(crate) fn to_local(self) -> Self {
+        let fib = Expr::Fib {
+            of: Fib::DestinationType,
+            to: SCRATCH,
+        };
+        self.equals(fib, LOCAL.to_ne_bytes())
+    }
+
+    pub(crate) fn counter(self) -> Self {
+        self.step(Expr::Counter)
+    }
+
+    pub(crate) fn log(self, prefix: impl Into<String>, group: Option<u16>) -> Self {
+        let prefix = prefix.into();
+        self.step(Expr::Log { prefix, group })
+    }
+
+    pub(crate) fn limit(self, a_second: u64, at_once: u32) -> Self {
+        self.step(Expr::Limit { a_second, at_once })
+    }
+
+    pub(crate) fn reject(self, how: Reject) -> Self {
+        self.step(Expr::Reject(how))
+    }
+
+    pub(crate) fn verdict(self, verdict: Verdict) -> Self {
+        self.step(Expr::Verdict(verdict))
+    }
+
+    pub(crate) fn accept(self) -> Self {
+        self.verdict(Verdict::Accept)
+    }
+
+    pub(crate) fn drop(self) -> Self {
+        self.verdict(Verdict::Drop)
+    }
+
+    /// The destination becomes what a numbered map has at a number that `number` puts into the
+    /// first register.
+    pub(crate) fn dnat(self, number: Vec<Expr>, map: &str, ipv6: bool, port: Option<u16>) -> Self {
+        const PORT: Register = Register(8);
+        let rule = self.steps(number).step(Expr::Map {
+            map: map.to_owned(),
+            from: SCRATCH,
+            to: Some(SCRATCH),
+        });
+        let value = |port: u16| port.to_be_bytes().to_vec();
+        let rule = rule.steps(port.map(|port| Expr::Immediate {
+            to: PORT,
+            value: value(port),
+        }));
+        rule.step(Expr::Nat {
+            kind: NatKind::Destination,
+            ipv6,
+            address: SCRATCH,
+            port: port.map(|_| PORT),
+        })
+    }
+
+    /// The steps as bytes: the list of a rule message.
+    pub(super) fn write(&self, list: &mut Attributes<'_>) {
+        for step in &self.steps {
+            step.write(list);
+        }
+    }
+
+    /// The comment: the note, our mark, and a number made of the steps. A rule that someone
+    /// changed or put in has another, or none.
+    pub(super) fn comment(&self) -> String {
+        let mut bytes = Vec::new();
+        self.write(&mut Attributes(&mut bytes));
+        let digest = Sha256::digest(&bytes);
+        let tag = format!(
+            "{MARK} {:02x}{:02x}{:02x}{:02x}",
+            digest[0], digest[1], digest[2], digest[3]
+        );
+        if self.note.is_empty() {
+            return tag;
+        }
+        let note: String = self.note.chars().take(NOTE_LIMIT / 4).collect();
+        format!("{note} ({tag})")
+    }
+}
+
+/// Which end of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Source,
+    Destination,
+}
+
+/// What is loaded into the registers, one after another, to look it up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Load {
+    Address { end: End, ipv6: bool },
+    Protocol,
+    DestinationPort,
+    InInterface,
+    OutInterface,
+    SourceMac,
+}
+
+impl Load {
+    fn step(self, to: Register) -> (Expr, Type) {
+        let meta = |key| Expr::Meta { key, to };
+        match self {
+            Self::Address { end, ipv6 } => {
+                let kind = if ipv6 { Type::Ip6 } else { Type::Ip4 };
+                (address_load(end, ipv6, to), kind)
+            }
+            Self::Protocol => (meta(Meta::Layer4), Type::Protocol),
+            Self::DestinationPort => (port_load(to), Type::Port),
+            Self::InInterface => (meta(Meta::InName), Type::Interface),
+            Self::OutInterface => (meta(Meta::OutName), Type::Interface),
+            Self::SourceMac => {
+                let (offset, length) = (6, 6);
+                (
+                    Expr::Payload {
+                        base: Base::Link,
+                        offset,
+                        length,
+                        to,
+                    },
+                    Type::Mac,
+                )
+            }
+        }
+    }
+}
+
+fn loads(load: &[Load]) -> Vec<Expr> {
+    let mut next = SCRATCH.0;
+    let step = |one: &Load| {
+        let (step, kind) = one.step(Register(next));
+        next += kind.registers();
+        step
+    };
+    load.iter().map(step).collect()
+}
+
+fn meta(key: Meta) -> Expr {
+    Expr::Meta { key, to: SCRATCH }
+}
+
+fn ct(key: Ct) -> Expr {
+    Expr::Ct { key, to: SCRATCH }
+}
+
+fn address_load(end: End, ipv6: bool, to: Register) -> Expr {
+    let (offset, length) = match (end, ipv6) {
+        (End::Source, false) => (12, 4),
+        (End::Destination, false) => (16, 4),
+        (End::Source, true) => (8, 16),
+        (End::Destination, true) => (24, 16),
+    };
+    Expr::Payload {
+        base: Base::Network,
+        offset,
+        length,
+        to,
+    }
+}
+
+/// TCP, UDP, SCTP, DCCP and UDP-Lite all have the destination port at the same place.
+fn port_load(to: Register) -> Expr {
+    Expr::Payload {
+        base: Base::Transport,
+        offset: 2,
+        length: 2,
+        to,
+    }
+}
+
+/// Counts up to a modulus, into the first register.
+pub(crate) fn round_robin(modulus: u32) -> Vec<Expr> {
+    vec![Expr::Next {
+        modulus,
+        to: SCRATCH,
+    }]
+}
+
+/// A number made of the source address, into the first register.
+pub(crate) fn by_source(ipv6: bool, modulus: u32) -> Vec<Expr> {
+    /// Any number, but the same for good: another would send clients elsewhere.
+    const SEED: u32 = 0x7768_6172;
+    // Not in place: the kernel refuses a hash whose source and destination overlap.
+    let from = Register(4);
+    let length = if ipv6 { 16 } else { 4 };
+    let hash = Expr::Hash {
+        from,
+        length,
+        modulus,
+        seed: SEED,
+        to: SCRATCH,
+    };
+    vec![address_load(End::Source, ipv6, from), hash]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_comment_tells_one_rule_from_another() {
+        let rule = Rule::new().protocol(TCP).destination_port(80).accept();
+        let other = Rule::new().protocol(TCP).destination_port(81).accept();
+        assert_eq!(rule.comment(), rule.clone().comment());
+        assert_ne!(rule.comment(), other.comment());
+        assert!(rule.comment().starts_with("wharfie "));
+        let noted = rule.clone().note("web".repeat(200)).comment();
+        assert!(noted.starts_with("webweb") && noted.len() < 254, "{noted}");
+    }
+
+    #[test]
+    fn fields_are_loaded_one_after_another() {
+        let ipv6 = true;
+        let load = [
+            Load::Address {
+                end: End::Destination,
+                ipv6,
+            },
+            Load::Protocol,
+            Load::DestinationPort,
+        ];
+        let steps = loads(&load);
+        let places: Vec<u8> = steps
+            .iter()
+            .map(|step| match step {
+                Expr::Payload { to, .. } | Expr::Meta { to, .. } => to.0,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(places, [0, 4, 5]);
+    }
+}

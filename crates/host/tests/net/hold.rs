@@ -1,0 +1,89 @@
+//! Holding containers back until they have their rules.
+
+use wharfie_host::net::{Hold, Overlay, Overlays};
+
+use crate::lab::{Lan, possible};
+use crate::talk::{opens, serve};
+
+#[test]
+fn nothing_goes_to_or_from_a_held_container() {
+    if !possible() {
+        return;
+    }
+    let mut lan = Lan::new();
+    let (h1, h2) = (lan.host(), lan.host());
+    let mut hold = Hold::open(&h1.space.namespace()).unwrap();
+    [&h1, &h2].map(|host| drop(host.network(1)));
+    h1.network(2);
+    let (held, near, routed, far) = (
+        h1.container(1, 10),
+        h1.container(1, 20),
+        h1.container(2, 30),
+        h2.container(1, 40),
+    );
+    for host in [&h1, &h2] {
+        let overlay = Overlay {
+            network: "demo_net".into(),
+            vni: 77,
+            bridge: "br1".into(),
+            mtu: 1450,
+            port: 4789,
+            local: host.address(),
+            endpoints: vec![held.endpoint(), near.endpoint(), far.endpoint()],
+        };
+        Overlays::open(&host.space.namespace())
+            .unwrap()
+            .apply(&[overlay])
+            .unwrap();
+    }
+    for container in [&held, &near, &routed, &far] {
+        serve(&container.space, 80, "any");
+    }
+    let own = [held.address(), held.address6()];
+    let others = [&near, &far];
+    // By its address on the way in, and its address on the way out.
+    let all_open = || {
+        others.iter().all(|other| {
+            opens(&other.space, held.address(), 80)
+                && opens(&other.space, held.address6(), 80)
+                && opens(&held.space, other.address(), 80)
+                && opens(&held.space, other.address6(), 80)
+        }) && opens(&routed.space, held.address(), 80)
+            && opens(&held.space, routed.address(), 80)
+            && opens(&h1.space, held.address(), 80)
+            && held.space.reaches("10.1.1.1")
+    };
+    let any_open = || {
+        others.iter().any(|other| {
+            opens(&other.space, held.address(), 80)
+                || opens(&other.space, held.address6(), 80)
+                || opens(&held.space, other.address(), 80)
+                || opens(&held.space, other.address6(), 80)
+        }) || opens(&routed.space, held.address(), 80)
+            || opens(&held.space, routed.address(), 80)
+            || opens(&h1.space, held.address(), 80)
+            || held.space.reaches("10.1.1.1")
+    };
+    assert!(all_open());
+    assert!(hold.hold(&own).unwrap());
+    assert!(!hold.hold(&own).unwrap());
+    assert!(!any_open());
+    assert!(
+        opens(&near.space, far.address(), 80),
+        "others are not concerned"
+    );
+    // An agent that starts anew finds them held, and decides.
+    let mut again = Hold::open(&h1.space.namespace()).unwrap();
+    assert!(!again.apply(&own).unwrap());
+    assert!(!any_open());
+    assert!(again.is_intact().unwrap());
+    again.lift(&own).unwrap();
+    assert!(all_open());
+    again.hold(&own[..1]).unwrap();
+    assert!(!opens(&near.space, held.address(), 80) && opens(&near.space, held.address6(), 80));
+    h1.space.nft("flush set bridge wharfie_hold held4");
+    assert!(again.apply(&own).unwrap());
+    assert!(!any_open());
+    again.purge().unwrap();
+    assert!(all_open());
+}

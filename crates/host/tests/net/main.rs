@@ -1,0 +1,12 @@
+//! The network of hosts and containers, made of network namespaces. Needs root: without, each test
+//! says so and passes, unless `CI` is set, where that is a failure.
+#![allow(clippy::unwrap_used)] // tests: what is not there is a failure
+
+mod firewall;
+mod hold;
+mod isolation;
+mod lab;
+mod overlay;
+mod purge;
+mod talk;
+mod vip;

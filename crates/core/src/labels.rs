@@ -35,6 +35,8 @@ pub const REPLACE: &str = "com.docker.compose.replace";
 pub const TASK: &str = "io.wharfie.task";
 /// The revision of the service: [`crate::shared::revision`].
 pub const REVISION: &str = "io.wharfie.revision";
+/// Of a network: who answers for names on it on this node.
+pub const RESOLVER: &str = "io.wharfie.resolver";
 
 /// What we say of our version where docker compose says its own.
 pub const OUR_VERSION: &str = concat!("wharfie-", env!("CARGO_PKG_VERSION"));

@@ -177,7 +177,7 @@ impl Keeper {
             .stack
             .as_ref()
             .map(|stack| self.share_now(name, stack, &kept.assignments));
-        let project = match project {
+        let local = match project.clone() {
             Some(project) if share.is_some() => {
                 let local = self.localize(project, share.as_ref()).await;
                 Some(local.map_err(failed)?)
@@ -185,7 +185,7 @@ impl Keeper {
             project => project,
         };
         let decide = |seen: &wharfie_core::Seen| {
-            let plan = intent.plan(before.as_deref(), project.as_ref(), seen, share.as_ref());
+            let plan = intent.plan(before.as_deref(), local.as_ref(), seen, share.as_ref());
             plan.map_err(|refusal| one(refusal.into()))
         };
         let mut plan = decide(&seen)?;
@@ -206,7 +206,7 @@ impl Keeper {
         }
         let work = Work {
             intent: &intent,
-            project: project.as_ref(),
+            project: local.as_ref(),
             seen: &seen,
             plan: &plan,
             anew: &anew,

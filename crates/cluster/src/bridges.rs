@@ -36,12 +36,14 @@ impl Bridges {
 }
 
 /// Docker names its bridges `docker0`, `docker_gwbridge` and `br-` with twelve digits of the network's
-/// id; people name theirs otherwise.
+/// id, Wharfie `wbr` with six digits; people name theirs otherwise.
 fn is_bridge(name: &str) -> bool {
-    let of_network = name
-        .strip_prefix("br-")
-        .is_some_and(|id| id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit()));
-    of_network
+    let numbered = |prefix, digits| {
+        let id = name.strip_prefix(prefix).unwrap_or_default();
+        id.len() == digits && id.bytes().all(|b| b.is_ascii_hexdigit())
+    };
+    numbered("br-", 12)
+        || numbered("wbr", 6)
         || ["docker", "podman", "virbr"]
             .iter()
             .any(|p| name.starts_with(p))
@@ -58,10 +60,12 @@ mod tests {
             eth0\t00000000\t0100A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
             docker0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n\
             br-0123456789ab\t000012AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n\
+            wbr0a1b2c\t000013AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n\
             br-lan\t0000630A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
         let bridges = Bridges::read(routes);
         let have = |address: [u8; 4]| bridges.have(Ipv4Addr::from(address).into());
         assert!(have([172, 17, 0, 1]) && have([172, 18, 0, 1]));
+        assert!(have([172, 19, 0, 1]));
         assert!(!have([10, 99, 0, 1]) && !have([192, 168, 0, 7]));
         assert!(Bridges::read("nonsense").0.is_empty());
     }

@@ -10,6 +10,7 @@ mod cluster;
 mod cluster_commands;
 mod cluster_faults;
 mod cluster_images;
+mod cluster_networks;
 mod cluster_rollout;
 mod cluster_rough;
 mod cluster_security;

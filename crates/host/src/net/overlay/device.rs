@@ -8,7 +8,7 @@ use netlink_packet_route::link::{
     InfoPortKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 
-use super::super::Error;
+use super::super::{Error, Mac};
 use super::super::route::{Change, Route};
 use super::Overlay;
 
@@ -78,12 +78,23 @@ impl Links {
         self.0.iter().filter(|link| link.is_ours())
     }
 
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Link> {
+        self.0.iter()
+    }
+
     fn named(&self, name: &str) -> Option<&Link> {
         self.0.iter().find(|link| link.name == name)
     }
 }
 
 impl Link {
+    /// Name and hardware address, if it is a bridge.
+    pub(super) fn bridge(&self) -> Option<(String, Mac)> {
+        let address = self.address.as_slice().try_into().ok()?;
+        self.is_bridge.then(|| (self.name.clone(), Mac(address)))
+    }
+
     fn of(message: &LinkMessage) -> Self {
         let mut link = Self {
             index: message.header.index,

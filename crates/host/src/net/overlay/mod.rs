@@ -176,6 +176,16 @@ impl Overlays {
     }
 }
 
+/// The bridges of a host by name, with their hardware addresses.
+///
+/// # Errors
+/// The kernel does not tell.
+pub fn bridges(host: &Namespace) -> Result<BTreeMap<String, Mac>, Error> {
+    let mut route = Route::open(host)?;
+    let links = Links::read(&mut route)?;
+    Ok(links.all().filter_map(device::Link::bridge).collect())
+}
+
 fn check(overlays: &[Overlay]) -> Result<(), Error> {
     let mut seen = BTreeMap::new();
     for overlay in overlays {

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use wharfie_core::network::{Attachment, Cidr, bridge_name, own};
+use tracing::debug;
+use wharfie_core::network::{Attachment, Cidr, Mac, bridge_name, own};
+use wharfie_host::net::{self, Namespace};
 
 use crate::agent::keeper::Keeper;
 
@@ -11,10 +13,13 @@ impl Keeper {
     /// This host's addresses on networks of the cluster whose bridges are here.
     pub(in crate::agent) fn own_addresses(&self) -> BTreeMap<String, Attachment> {
         let book = self.book.networks();
+        if book.networks.is_empty() {
+            return BTreeMap::new();
+        }
+        let bridges = bridges();
         let me = self.fleet.id();
         let each = book.networks.iter().filter_map(|(name, object)| {
-            let path = format!("/sys/class/net/{}/address", bridge_name(object.vni));
-            let mac = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
+            let mac = *bridges.get(&bridge_name(object.vni))?;
             let own = own(object, book.slices.get(name)?, &me, &BTreeSet::new())?.own;
             let at = Attachment {
                 v4: own.v4,
@@ -25,6 +30,16 @@ impl Keeper {
         });
         each.collect()
     }
+}
+
+/// The bridges of this host by name, with their hardware addresses.
+pub(super) fn bridges() -> BTreeMap<String, Mac> {
+    let read = Namespace::here().and_then(|host| net::bridges(&host));
+    let read = read.unwrap_or_else(|e| {
+        debug!("{e}");
+        BTreeMap::new()
+    });
+    read.into_iter().map(|(n, mac)| (n, Mac(mac.0))).collect()
 }
 
 /// Routes of this host but those to networks of the cluster: where they lead, and by which device.

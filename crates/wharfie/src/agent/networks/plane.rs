@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,7 +91,7 @@ fn bridges(scene: &Scene) -> impl Iterator<Item = (&String, &network::Network, S
     let networks = scene.book.networks.iter();
     networks
         .map(|(name, n)| (name, n, bridge_name(n.vni)))
-        .filter(|(_, _, bridge)| Path::new("/sys/class/net").join(bridge).exists())
+        .filter(|(_, _, bridge)| scene.bridges.contains(bridge))
 }
 
 /// Where this node's containers ask for names.

@@ -1,6 +1,6 @@
 //! All that decisions about networks take: stacks, and what nodes report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -21,6 +21,8 @@ pub(super) struct Scene {
     nodes: Vec<Node>,
     stacks: Vec<Arc<Stack>>,
     pub(super) book: Arc<NetworkBook>,
+    /// Names of this host's bridges.
+    pub(super) bridges: BTreeSet<String>,
 }
 
 impl Scene {
@@ -52,6 +54,7 @@ impl Keeper {
             nodes: members.iter().map(|n| self.seen_of(n)).collect(),
             stacks: entries.values().map(|e| Arc::clone(&e.stack)).collect(),
             book: self.book.networks(),
+            bridges: super::host::bridges().into_keys().collect(),
         }
     }
 

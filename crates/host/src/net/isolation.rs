@@ -28,6 +28,9 @@ pub struct Isolation {
     pub networks: Vec<IsolatedNetwork>,
     /// The UDP ports of overlays.
     pub ports: Vec<u16>,
+    /// UDP ports of this host that are not reached from networks: the cluster's own, which would take
+    /// its connections over the networks that it carries.
+    pub closed: Vec<u16>,
     /// The hosts that may send to them. If there are none, nobody may.
     pub peers: Vec<IpAddr>,
     /// The only device that overlays' packets come by: a WireGuard device, when traffic between
@@ -95,6 +98,9 @@ fn table(isolation: &Isolation) -> Table {
         .iter()
         .map(|port| concat(&[Field::Port(*port)]));
     set("vxlan", Set::of([Type::Port]).with(ports));
+    let closed = isolation.closed.iter();
+    let closed = closed.map(|port| concat(&[Field::Port(*port)]));
+    set("closed", Set::of([Type::Port]).with(closed));
     for ipv6 in [false, true] {
         let kind = if ipv6 { Type::Ip6 } else { Type::Ip4 };
         let own = |address: &&IpAddr| address.is_ipv6() == ipv6;
@@ -175,6 +181,11 @@ fn prerouting() -> Vec<Rule> {
 
 fn input(underlay: Option<&str>) -> Vec<Rule> {
     let mut rules = vec![Rule::new().in_interface("lo").accept()];
+    let closed = Rule::new()
+        .protocol(UDP)
+        .in_set(&[Load::DestinationPort], "closed", true)
+        .in_set(&[Load::InInterface], "bridges", true);
+    rules.push(closed.counter().drop().note("the cluster's port, by a network"));
     if let Some(device) = underlay {
         let rule = vxlan().not_in_interface(device).to_local();
         rules.push(rule.counter().drop().note("VXLAN beside the encryption"));

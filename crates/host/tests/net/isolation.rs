@@ -45,6 +45,7 @@ fn gateways_and_bridges_of_others_are_closed() {
         "and so is the way to the other network"
     );
     let isolation = Isolation {
+        closed: Vec::new(),
         networks: vec![first.clone(), second.clone()],
         ports: vec![4789],
         peers: Vec::new(),
@@ -111,6 +112,7 @@ fn containers_cannot_make_vxlan_packets() {
     }
     let peers: Vec<IpAddr> = [&h1, &h2].map(Host::address).into();
     let isolation = Isolation {
+        closed: Vec::new(),
         networks: vec![network(&h1, 1)],
         ports: vec![4789],
         peers,
@@ -130,6 +132,7 @@ fn containers_cannot_make_vxlan_packets() {
     assert!(!asks(&h3.space, &h2, 4789), "strangers may not");
     // When there is a device for it, nothing is taken from beside.
     let by_wireguard = Isolation {
+        closed: Vec::new(),
         underlay: Some("wg0".into()),
         ..isolation
     };

@@ -64,6 +64,7 @@ fn what_was_made_is_removed_and_nothing_else() {
         gateways: vec![[10, 1, 1, 1].into()],
     }];
     let isolation = Isolation {
+        closed: Vec::new(),
         networks,
         ..Isolation::default()
     };

@@ -12,7 +12,10 @@ use wharfie_core::network::balance::{Balanced, balance};
 use wharfie_core::network::overlay::overlays;
 use wharfie_core::network::{self, Catalog, MTU, Outside, VipKey, bridge_name};
 use wharfie_edge::dns;
-use wharfie_host::net::{Endpoint, Mac, Namespace, Overlay, Overlays, VXLAN_PORT, Vip, Vips};
+use wharfie_host::net::{
+    Endpoint, IsolatedNetwork, Isolation, Isolator, Mac, Namespace, Overlay, Overlays, VXLAN_PORT,
+    Vip, Vips,
+};
 
 use super::view::Scene;
 use crate::agent::keeper::Keeper;
@@ -38,6 +41,9 @@ struct Inside {
 struct Plane {
     overlays: Option<Overlays>,
     wanted: Vec<Overlay>,
+    isolator: Option<Isolator>,
+    /// UDP port of the cluster.
+    port: u16,
     /// By the ids of containers.
     inside: BTreeMap<String, Inside>,
     /// What went wrong last: it is said once.
@@ -48,7 +54,11 @@ struct Plane {
 pub(in crate::agent) async fn keep(keeper: Arc<Keeper>) {
     let (catalog, catalogs) = watch::channel(Arc::new(Catalog::default()));
     let server = dns::Server::new(dns::Settings::default(), catalogs);
-    let mut plane = Plane::default();
+    let port = keeper.settings.borrow().cluster.listen.port();
+    let mut plane = Plane {
+        port,
+        ..Plane::default()
+    };
     let mut repaired = tokio::time::Instant::now();
     loop {
         let mut pause = REPAIR;
@@ -153,6 +163,9 @@ impl Plane {
     /// Has the kernel do what is to be; whether all could be done.
     fn apply(&mut self, scene: &Scene, pids: &BTreeMap<String, u32>, repair: bool) -> bool {
         let mut failed = Vec::new();
+        if let Err(e) = self.part(scene) {
+            failed.push(e.to_string());
+        }
         if let Err(e) = self.span(scene, repair) {
             failed.push(e.to_string());
         }
@@ -160,6 +173,40 @@ impl Plane {
         let done = failed.is_empty();
         failed.into_iter().for_each(|f| self.say(f));
         done
+    }
+
+    /// Keeps networks apart on this host.
+    fn part(&mut self, scene: &Scene) -> Result<(), wharfie_host::net::Error> {
+        let own = |name: &String| scene.here().and_then(|n| n.own.get(name).copied());
+        let networks = bridges(scene).map(|(name, object, bridge)| {
+            let pools = object.pools().filter_map(|p| p.gateway);
+            let own = own(name).unwrap_or_default();
+            let addresses: BTreeSet<IpAddr> = own.addresses().chain(pools).collect();
+            IsolatedNetwork {
+                bridge,
+                gateways: addresses.into_iter().collect(),
+            }
+        });
+        let isolation = Isolation {
+            networks: networks.collect(),
+            ports: vec![VXLAN_PORT],
+            closed: vec![self.port],
+            peers: scene.peers().collect(),
+            underlay: None,
+        };
+        if isolation.networks.is_empty() {
+            return match self.isolator.take() {
+                Some(mut isolator) => isolator.purge(),
+                None => Ok(()),
+            };
+        }
+        let mut isolator = match self.isolator.take() {
+            Some(open) => open,
+            None => Isolator::open(&Namespace::here()?)?,
+        };
+        isolator.apply(&isolation)?;
+        self.isolator = Some(isolator);
+        Ok(())
     }
 
     /// Joins the bridges of a network on all hosts.

@@ -38,6 +38,12 @@ impl Scene {
         })
     }
 
+    /// Addresses of the other nodes.
+    pub(super) fn peers(&self) -> impl Iterator<Item = IpAddr> {
+        let others = self.nodes.iter().filter(|n| n.id != self.me);
+        others.filter_map(|n| n.address)
+    }
+
     /// This node.
     pub(super) fn here(&self) -> Option<&Node> {
         self.nodes.iter().find(|n| n.id == self.me)

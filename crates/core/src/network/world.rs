@@ -168,6 +168,8 @@ pub(super) enum Readiness {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Member<'a> {
     pub(super) node: &'a Node,
+    /// The node's place in the world's list.
+    pub(super) number: u32,
     pub(super) container: &'a Running,
     pub(super) at: &'a Attachment,
 }
@@ -217,7 +219,7 @@ pub(super) type ServiceName<'a> = (&'a str, &'a str);
 /// Who is on a network.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Zone<'a> {
-    pub(super) groups: BTreeMap<ServiceName<'a>, Group<'a>>,
+    pub(super) groups: Map<ServiceName<'a>, Group<'a>>,
     /// Containers of no service, and those that do not answer for theirs.
     pub(super) others: Vec<Member<'a>>,
 }
@@ -258,7 +260,7 @@ impl<'a> Index<'a> {
                 }
             }
         }
-        for node in world.nodes {
+        for (number, node) in (0..).zip(world.nodes) {
             for container in &node.containers {
                 for (network, at) in &container.networks {
                     // What is called the same on another node is another network.
@@ -268,6 +270,7 @@ impl<'a> Index<'a> {
                     }
                     let member = Member {
                         node,
+                        number,
                         container,
                         at,
                     };

@@ -11,7 +11,7 @@
 
 #![allow(clippy::disallowed_methods)] // it measures for a time
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -90,6 +90,7 @@ fn catalog(names: usize, tasks: usize) -> Catalog {
             me: "h1",
             nodes: &[node],
             stacks: &[&stack],
+            local: &BTreeMap::new(),
             networks: &Networks::from([("bench_net".to_owned(), network)]),
             vips: &Vips::new(),
         },

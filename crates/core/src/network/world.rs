@@ -8,7 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use wharfie_compose::model::Service;
 
-use super::{Networks, Vips};
+use super::{Cidr, Networks, Vips};
 use crate::schedule::hash::Map;
 use crate::seen::{Health, State};
 use crate::wanted::Stack;
@@ -136,6 +136,15 @@ pub struct Node {
     pub containers: Vec<Running>,
 }
 
+/// A network of this node alone: one that no object stands for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Local {
+    /// Its subnets.
+    pub subnets: Vec<Cidr>,
+    /// No way out of it.
+    pub internal: bool,
+}
+
 /// All that is known, as one node sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct World<'a> {
@@ -147,6 +156,8 @@ pub struct World<'a> {
     pub stacks: &'a [&'a Stack],
     /// All networks that span nodes. Others are each node's own, whatever they are called.
     pub networks: &'a Networks,
+    /// Networks of this node alone, by name, as far as something is known of them.
+    pub local: &'a BTreeMap<String, Local>,
     /// Addresses of services.
     pub vips: &'a Vips,
 }
@@ -237,7 +248,8 @@ fn is_nameless(network: &str) -> bool {
 impl<'a> Index<'a> {
     pub(super) fn of(world: &World<'a>) -> Self {
         let mut zones: Map<&str, Zone> = Map::default();
-        for name in world.networks.keys() {
+        let local = world.local.keys().filter(|n| !is_nameless(n));
+        for name in world.networks.keys().chain(local) {
             zones.insert(name, Zone::default());
         }
         for stack in world.stacks {

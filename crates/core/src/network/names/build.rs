@@ -41,6 +41,7 @@ impl Catalog {
             builder.catalog.zones.push(zone);
         }
         builder.subnets(&numbers);
+        builder.local_subnets(&numbers);
         builder.askers(&numbers);
         builder.services();
         builder.catalog
@@ -97,7 +98,10 @@ impl<'a> Builder<'a> {
     fn zone(&mut self, number: u32, name: &str, from: &world::Zone) -> Zone {
         let mut zone = Zone {
             name: lower(name),
-            internal: self.world.networks.get(name).is_some_and(|n| n.internal),
+            internal: match self.world.networks.get(name) {
+                Some(network) => network.internal,
+                None => self.world.local.get(name).is_some_and(|l| l.internal),
+            },
             groups: Vec::with_capacity(from.groups.len()),
             singles: Vec::with_capacity(from.others.len()),
             names: Map::default(),
@@ -194,6 +198,15 @@ impl<'a> Builder<'a> {
                 let pools = network.pools().map(|p| (p.subnet, *number));
                 self.catalog.subnets.extend(pools);
             }
+        }
+    }
+
+    fn local_subnets(&mut self, numbers: &BTreeMap<&str, u32>) {
+        let is_local = |n: &&str| !self.world.networks.contains_key(*n);
+        for (name, number) in numbers.iter().filter(|(n, _)| is_local(n)) {
+            let local = self.world.local.get(*name);
+            let subnets = local.into_iter().flat_map(|l| &l.subnets);
+            self.catalog.subnets.extend(subnets.map(|s| (*s, *number)));
         }
     }
 

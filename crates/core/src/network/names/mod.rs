@@ -95,8 +95,10 @@ impl<T: Copy + PartialEq> Few<T> {
         std::iter::once(self.first).chain(self.more.iter().copied())
     }
 
+    /// Adds one that is not there. What is the same comes in a row, so only the last is looked at:
+    /// thousands of tasks may have one `hostname`.
     fn add(&mut self, value: T) {
-        if self.first != value && !self.more.contains(&value) {
+        if *self.more.last().unwrap_or(&self.first) != value {
             self.more.push(value);
         }
     }

@@ -11,7 +11,7 @@
 
 #![allow(clippy::disallowed_methods)] // it measures for a time
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -57,7 +57,7 @@ fn catalog(names: usize, tasks: usize) -> Catalog {
             };
             address += 1;
             containers.push(Running {
-                id: format!("{address:064x}"),
+                id: format!("{address:08x}{:056}", 0),
                 name: format!("bench-{name}-{number}"),
                 stack: "bench".to_owned(),
                 service: name.clone(),
@@ -84,22 +84,23 @@ fn catalog(names: usize, tasks: usize) -> Catalog {
         containers,
         ..Node::default()
     };
-    let began = Instant::now();
-    let catalog = Catalog::of(
-        &World {
-            me: "h1",
-            nodes: &[node],
-            stacks: &[&stack],
-            networks: &Networks::from([("bench_net".to_owned(), network)]),
-            vips: &Vips::new(),
-        },
-        Outside::default(),
-    );
-    println!(
-        "catalog of {names} services with {tasks} tasks each: {:?}",
+    let world = World {
+        me: "h1",
+        nodes: &[node],
+        stacks: &[&stack],
+        local: &BTreeMap::new(),
+        networks: &Networks::from([("bench_net".to_owned(), network)]),
+        vips: &Vips::new(),
+    };
+    // The shortest of some: others use the machine as well.
+    let took = |_| {
+        let began = Instant::now();
+        drop(Catalog::of(&world, Outside::default()));
         began.elapsed()
-    );
-    catalog
+    };
+    let shortest = (0..20).map(took).min().unwrap_or_default();
+    println!("catalog of {names} services with {tasks} tasks each: {shortest:?}");
+    Catalog::of(&world, Outside::default())
 }
 
 /// Keeps some questions on their way for a while; questions answered per second.

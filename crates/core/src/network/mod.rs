@@ -45,4 +45,4 @@ pub use object::{
 };
 pub use slice::{NoSlice, Own, Repairs, choose, claim, own, repairs, slices_of, stale};
 pub use trace::trace;
-pub use world::{Attachment, Mac, Node, Running, World};
+pub use world::{Attachment, Local, Mac, Node, Running, World};

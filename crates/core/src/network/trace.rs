@@ -245,6 +245,7 @@ fn common<'a>(
 fn names(way: &mut Way, network: &str, (node, container): Place, at: &Attachment) {
     let member = Member {
         node,
+        number: 0,
         container,
         at,
     };

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use wharfie_compose::model::Service;
 
-use super::{Networks, Vips};
+use super::{Cidr, Networks, Vips};
 use crate::schedule::hash::Map;
 use crate::seen::{Health, State};
 use crate::wanted::Stack;
@@ -136,6 +136,15 @@ pub struct Node {
     pub containers: Vec<Running>,
 }
 
+/// A network of this node alone: one that no object stands for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Local {
+    /// Its subnets.
+    pub subnets: Vec<Cidr>,
+    /// No way out of it.
+    pub internal: bool,
+}
+
 /// All that is known, as one node sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct World<'a> {
@@ -147,6 +156,8 @@ pub struct World<'a> {
     pub stacks: &'a [&'a Stack],
     /// All networks that span nodes. Others are each node's own, whatever they are called.
     pub networks: &'a Networks,
+    /// Networks of this node alone, by name, as far as something is known of them.
+    pub local: &'a BTreeMap<String, Local>,
     /// Addresses of services.
     pub vips: &'a Vips,
 }
@@ -168,6 +179,8 @@ pub(super) enum Readiness {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Member<'a> {
     pub(super) node: &'a Node,
+    /// The node's place in the world's list.
+    pub(super) number: u32,
     pub(super) container: &'a Running,
     pub(super) at: &'a Attachment,
 }
@@ -217,7 +230,7 @@ pub(super) type ServiceName<'a> = (&'a str, &'a str);
 /// Who is on a network.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Zone<'a> {
-    pub(super) groups: BTreeMap<ServiceName<'a>, Group<'a>>,
+    pub(super) groups: Map<ServiceName<'a>, Group<'a>>,
     /// Containers of no service, and those that do not answer for theirs.
     pub(super) others: Vec<Member<'a>>,
 }
@@ -235,7 +248,8 @@ fn is_nameless(network: &str) -> bool {
 impl<'a> Index<'a> {
     pub(super) fn of(world: &World<'a>) -> Self {
         let mut zones: Map<&str, Zone> = Map::default();
-        for name in world.networks.keys() {
+        let local = world.local.keys().filter(|n| !is_nameless(n));
+        for name in world.networks.keys().chain(local) {
             zones.insert(name, Zone::default());
         }
         for stack in world.stacks {
@@ -258,7 +272,7 @@ impl<'a> Index<'a> {
                 }
             }
         }
-        for node in world.nodes {
+        for (number, node) in (0..).zip(world.nodes) {
             for container in &node.containers {
                 for (network, at) in &container.networks {
                     // What is called the same on another node is another network.
@@ -268,6 +282,7 @@ impl<'a> Index<'a> {
                     }
                     let member = Member {
                         node,
+                        number,
                         container,
                         at,
                     };

@@ -184,6 +184,33 @@ fn a_conflict_has_one_loser() {
     assert!(renumber(&networks, &[], &Settings::default(), 300).is_empty());
 }
 
+/// Whoever is larger, and whichever begins first.
+#[test]
+fn any_overlap_is_a_conflict() {
+    for (older, younger) in [
+        ("10.128.64.0/18", "10.128.0.0/17"),
+        ("10.128.0.0/17", "10.128.64.0/18"),
+        ("10.128.0.0/18", "10.128.0.0/17"),
+        ("10.128.0.0/17", "10.128.0.0/18"),
+    ] {
+        let mut young = network(younger, 6);
+        young.since = 5;
+        let networks = Networks::from([
+            ("z".to_owned(), network(older, 5)),
+            ("a".to_owned(), young),
+            ("m".to_owned(), network("10.129.0.0/18", 7)),
+        ]);
+        let found = conflicts(&networks);
+        assert!(
+            matches!(&found[..], [c] if c.stays == "z" && c.other == "a"),
+            "{found:?}"
+        );
+        let mut after = networks.clone();
+        after.extend(renumber(&networks, &[], &Settings::default(), 9));
+        assert_eq!(conflicts(&after), []);
+    }
+}
+
 proptest! {
     /// Whatever is taken, a free subnet is found as long as there is one, and never one that is not.
     #[test]

@@ -4,7 +4,7 @@ use wharfie_compose::model::Port;
 use wharfie_core::Health;
 use wharfie_core::extension::Affinity;
 use wharfie_core::network::balance::balance;
-use wharfie_core::network::firewall::{Protocol, Ruleset, compile, firewall};
+use wharfie_core::network::firewall::{Compiler, Protocol, Ruleset, firewall};
 use wharfie_core::network::overlay::overlays;
 use wharfie_core::network::publish::publish;
 use wharfie_core::network::trace::{Question, Way};
@@ -152,7 +152,7 @@ fn way(s: &Small, from: &str, to: &str, port: u16) -> Way {
             let stack = w.stacks.iter().find(|s| s.project.name == c.stack)?;
             let service = stack.project.any_service(&c.service)?;
             let own = firewall(&stack.project, service).unwrap()?;
-            Some(compile(&own, stack, w, &[ip("10.1.0.1")].into()))
+            Some(Compiler::new(w).compile(&own, stack, &[ip("10.1.0.1")].into()))
         };
         trace(w, &question, rules, |_| true)
     })

@@ -1,7 +1,7 @@
 //! Names of several stacks, links, containers of no stack, and networks of one node.
 
 use wharfie_core::State;
-use wharfie_core::network::{Answer, Kind, Networks};
+use wharfie_core::network::{Answer, Kind, Local, Networks};
 
 use super::world::{Small, network, stack};
 
@@ -81,6 +81,15 @@ fn a_network_of_one_node_is_not_the_one_of_another() {
     s.runs("h1", "blog/app/2", &[("blog_own", "10.8.0.2")]);
     assert_eq!(s.finds("10.8.0.2", "app"), ok(&["10.8.0.2"]));
     assert_eq!(s.finds("10.8.0.2", "1.app"), Err(Answer::NoName));
+    // Somebody who is not known yet is on it as well, if its subnet is known.
+    assert!(s.catalog().asker("10.8.0.9".parse().unwrap()).is_none());
+    let local = Local {
+        subnets: vec!["10.8.0.0/24".parse().unwrap()],
+        internal: true,
+    };
+    s.local.insert("blog_own".to_owned(), local);
+    assert_eq!(s.finds("10.8.0.9", "app"), ok(&["10.8.0.2"]));
+    assert_eq!(s.finds("10.8.0.2", "example.org"), Err(Answer::NoName));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 use wharfie_core::network::firewall::{
-    Action, Match, Packet, Protocol, Ruleset, compile, firewall,
+    Action, Compiler, Match, Packet, Protocol, Ruleset, firewall,
 };
 use wharfie_core::network::{Networks, World};
 
@@ -38,7 +38,7 @@ fn compiled(s: &Small) -> Ruleset {
         let own = firewall(project, &project.services["vpn"])
             .unwrap()
             .unwrap();
-        compile(&own, w.stacks[0], w, &BTreeSet::from([ip("10.1.0.1")]))
+        Compiler::new(w).compile(&own, w.stacks[0], &BTreeSet::from([ip("10.1.0.1")]))
     })
 }
 

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use wharfie_compose::model::{Deploy, Network as Wanted, Project, Service, ServiceNetwork};
 use wharfie_core::network::{
-    Answer, Attachment, Catalog, Data, Kind, Mac, Network, Networks, Node, Outside, Pool, Running,
-    Vip, VipKey, Vips, World,
+    Answer, Attachment, Catalog, Data, Kind, Local, Mac, Network, Networks, Node, Outside, Pool,
+    Running, Vip, VipKey, Vips, World,
 };
 use wharfie_core::{Health, Stack, State};
 
@@ -17,6 +17,7 @@ pub(crate) struct Small {
     pub(crate) stacks: Vec<Stack>,
     pub(crate) networks: Networks,
     pub(crate) vips: Vips,
+    pub(crate) local: BTreeMap<String, Local>,
 }
 
 pub(crate) fn ip(text: &str) -> IpAddr {
@@ -163,6 +164,7 @@ impl Small {
             stacks: &stacks,
             networks: &self.networks,
             vips: &self.vips,
+            local: &self.local,
         })
     }
 

@@ -44,6 +44,8 @@ use wire::{Query, code};
 
 /// Connections by TCP at a time.
 const CONNECTIONS: usize = 256;
+/// Ports that are tried where any will do.
+const ANY_PORT: usize = 16;
 
 /// How the server does its work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,11 +157,22 @@ impl Server {
     }
 
     fn open(&self, address: SocketAddr) -> io::Result<Listening> {
-        // First TCP: it is had by one only, while sockets of UDP are shared by all who say so.
-        let listener = tcp::bind(address)?;
-        let at = listener.local_addr()?;
-        let sockets = (0..self.sockets).map(|_| udp::bind(at));
-        let sockets: Vec<_> = sockets.collect::<io::Result<_>>()?;
+        let bind = || -> io::Result<_> {
+            // First TCP: it is had by one only, while sockets of UDP are shared by all who say so.
+            let listener = tcp::bind(address)?;
+            let at = listener.local_addr()?;
+            let sockets = (0..self.sockets).map(|_| udp::bind(at));
+            Ok((listener, at, sockets.collect::<io::Result<Vec<_>>>()?))
+        };
+        let mut bound = bind();
+        // Any port that is free for TCP may be taken for UDP.
+        for _ in 0..ANY_PORT {
+            if address.port() != 0 || bound.is_ok() {
+                break;
+            }
+            bound = bind();
+        }
+        let (listener, at, sockets) = bound?;
         let mut tasks = vec![tokio::spawn(tcp::serve(listener, Arc::clone(&self.shared)))];
         for socket in sockets {
             let task = udp::serve(socket, Arc::clone(&self.shared));

@@ -59,7 +59,9 @@ pub(super) async fn serve(socket: UdpSocket, shared: Arc<Shared>) {
             tracing::error!(%error, "the socket of the DNS server is broken");
             return;
         }
-        for _ in 0..TURN {
+        let mut turn = TURN;
+        while turn > 0 {
+            turn -= 1;
             let (length, source) = match socket.try_recv_from(&mut packet) {
                 Ok(got) => got,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -87,7 +89,9 @@ pub(super) async fn serve(socket: UdpSocket, shared: Arc<Shared>) {
             }
         }
         // Others on this thread get their turn, however many questions there are.
-        tokio::task::yield_now().await;
+        if turn == 0 {
+            tokio::task::yield_now().await;
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A small cluster on loopback addresses, a server for it, and somebody who asks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -131,6 +131,7 @@ pub(crate) fn catalog(many: u8) -> Arc<Catalog> {
         me: "h1",
         nodes: &[node],
         stacks: &[&stack],
+        local: &BTreeMap::new(),
         networks: &networks,
         vips: &Vips::from([(key, vip)]),
     };

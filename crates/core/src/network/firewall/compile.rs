@@ -112,60 +112,122 @@ impl Match {
     }
 }
 
-/// The rules of the containers of a service as things are now. `resolvers` are the addresses that
-/// they ask for names.
-#[must_use]
-pub fn compile(
-    firewall: &Firewall,
-    stack: &Stack,
-    world: &World,
-    resolvers: &BTreeSet<IpAddr>,
-) -> Ruleset {
-    let resolve = Resolve {
-        stack,
-        world,
-        index: Index::of(world),
-    };
-    let chain = |rules: &Option<Vec<Rule>>, direction: &str| {
-        let rules = rules.as_ref()?;
-        let line = |matches, why: &str| Line {
-            matches,
-            action: Action::Accept,
-            why: why.to_owned(),
-        };
-        let mut lines = vec![
-            line(Match::Loopback, "loopback"),
-            line(Match::Established, "established"),
-            line(Match::Discovery, "neighbours"),
-        ];
-        if direction == "egress" && firewall.dns && !resolvers.is_empty() {
-            let dns = Match::Fields {
-                protocols: vec![Protocol::Udp, Protocol::Tcp],
-                ports: vec![Ports {
-                    first: 53,
-                    last: 53,
-                }],
-                peers: Some(resolvers.iter().map(|a| Cidr::host(*a)).collect()),
-                interfaces: Vec::new(),
+/// Makes rules of firewalls, as things are now: made once and used for all containers of a node.
+pub struct Compiler<'a> {
+    world: &'a World<'a>,
+    index: Index<'a>,
+}
+
+impl std::fmt::Debug for Compiler<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Compiler").finish_non_exhaustive()
+    }
+}
+
+impl<'a> Compiler<'a> {
+    /// Takes what is known.
+    #[must_use]
+    pub fn new(world: &'a World<'a>) -> Self {
+        Self {
+            world,
+            index: Index::of(world),
+        }
+    }
+
+    /// The rules of the containers of a service of a stack. `resolvers` are the addresses that they ask
+    /// for names.
+    #[must_use]
+    pub fn compile(
+        &self,
+        firewall: &Firewall,
+        stack: &Stack,
+        resolvers: &BTreeSet<IpAddr>,
+    ) -> Ruleset {
+        let chain = |rules: &Option<Vec<Rule>>, direction: &str| {
+            let rules = rules.as_ref()?;
+            let line = |matches, why: &str| Line {
+                matches,
+                action: Action::Accept,
+                why: why.to_owned(),
             };
-            lines.push(line(dns, "dns"));
+            let mut lines = vec![
+                line(Match::Loopback, "loopback"),
+                line(Match::Established, "established"),
+                line(Match::Discovery, "neighbours"),
+            ];
+            if direction == "egress" && firewall.dns && !resolvers.is_empty() {
+                let dns = Match::Fields {
+                    protocols: vec![Protocol::Udp, Protocol::Tcp],
+                    ports: vec![Ports {
+                        first: 53,
+                        last: 53,
+                    }],
+                    peers: Some(resolvers.iter().map(|a| Cidr::host(*a)).collect()),
+                    interfaces: Vec::new(),
+                };
+                lines.push(line(dns, "dns"));
+            }
+            for (i, rule) in rules.iter().enumerate() {
+                lines.push(Line {
+                    matches: self.rule(stack, rule),
+                    action: rule.action,
+                    why: format!("{direction}[{i}]"),
+                });
+            }
+            Some(Chain {
+                lines,
+                default: firewall.default,
+            })
+        };
+        Ruleset {
+            ingress: chain(&firewall.ingress, "ingress"),
+            egress: chain(&firewall.egress, "egress"),
+            log: firewall.log,
         }
-        for (i, rule) in rules.iter().enumerate() {
-            lines.push(Line {
-                matches: resolve.rule(rule),
-                action: rule.action,
-                why: format!("{direction}[{i}]"),
-            });
+    }
+
+    fn rule(&self, stack: &Stack, rule: &Rule) -> Match {
+        let anybody = rule.cidrs.is_empty() && rule.services.is_empty() && rule.networks.is_empty();
+        let mut peers: BTreeSet<Cidr> = rule.cidrs.iter().copied().collect();
+        let project = &stack.project;
+        let name = |key: &String| project.networks.get(key).map_or("", |n| n.name.as_str());
+        let named: Vec<&str> = rule.networks.iter().map(name).collect();
+        if rule.services.is_empty() {
+            let networks = named.iter().filter_map(|n| self.world.networks.get(*n));
+            peers.extend(networks.flat_map(|n| n.pools().map(|p| p.subnet)));
         }
-        Some(Chain {
-            lines,
-            default: firewall.default,
-        })
-    };
-    Ruleset {
-        ingress: chain(&firewall.ingress, "ingress"),
-        egress: chain(&firewall.egress, "egress"),
-        log: firewall.log,
+        for service in &rule.services {
+            let on = |network: &str| named.is_empty() || named.contains(&network);
+            for network in self.index.zones.keys().filter(|n| on(n)) {
+                peers.extend(self.service(network, &project.name, service));
+            }
+        }
+        let mut protocols = rule.protocols.clone();
+        if protocols.is_empty() && !rule.ports.is_empty() {
+            protocols = vec![Protocol::Tcp, Protocol::Udp];
+        }
+        Match::Fields {
+            protocols,
+            ports: rule.ports.clone(),
+            peers: (!anybody).then_some(peers),
+            interfaces: rule.interfaces.clone(),
+        }
+    }
+
+    /// Addresses of a service on a network: of its tasks in any state, as one that just starts may
+    /// connect already, and its own.
+    fn service(&self, network: &str, stack: &str, service: &str) -> Vec<Cidr> {
+        let group = self.index.group(network, stack, service);
+        let members = group.into_iter().flat_map(|g| &g.members);
+        let tasks = members.flat_map(|m| m.at.addresses());
+        let key = VipKey {
+            network: network.to_owned(),
+            stack: stack.to_owned(),
+            service: service.to_owned(),
+        };
+        let own = self.world.vips.get(&key);
+        let own = own.into_iter().flat_map(super::super::Vip::addresses);
+        tasks.chain(own).map(Cidr::host).collect()
     }
 }
 
@@ -184,58 +246,5 @@ impl Ruleset {
             egress: chain(),
             log: false,
         }
-    }
-}
-
-struct Resolve<'a> {
-    stack: &'a Stack,
-    world: &'a World<'a>,
-    index: Index<'a>,
-}
-
-impl Resolve<'_> {
-    fn rule(&self, rule: &Rule) -> Match {
-        let anybody = rule.cidrs.is_empty() && rule.services.is_empty() && rule.networks.is_empty();
-        let mut peers: BTreeSet<Cidr> = rule.cidrs.iter().copied().collect();
-        let project = &self.stack.project;
-        let name = |key: &String| project.networks.get(key).map_or("", |n| n.name.as_str());
-        let named: Vec<&str> = rule.networks.iter().map(name).collect();
-        if rule.services.is_empty() {
-            let networks = named.iter().filter_map(|n| self.world.networks.get(*n));
-            peers.extend(networks.flat_map(|n| n.pools().map(|p| p.subnet)));
-        }
-        for service in &rule.services {
-            let on = |network: &str| named.is_empty() || named.contains(&network);
-            for network in self.index.zones.keys().filter(|n| on(n)) {
-                peers.extend(self.service(network, service));
-            }
-        }
-        let mut protocols = rule.protocols.clone();
-        if protocols.is_empty() && !rule.ports.is_empty() {
-            protocols = vec![Protocol::Tcp, Protocol::Udp];
-        }
-        Match::Fields {
-            protocols,
-            ports: rule.ports.clone(),
-            peers: (!anybody).then_some(peers),
-            interfaces: rule.interfaces.clone(),
-        }
-    }
-
-    /// Addresses of a service on a network: of its tasks in any state, as one that just starts may
-    /// connect already, and its own.
-    fn service(&self, network: &str, service: &str) -> Vec<Cidr> {
-        let stack = &self.stack.project.name;
-        let group = self.index.group(network, stack, service);
-        let members = group.into_iter().flat_map(|g| &g.members);
-        let tasks = members.flat_map(|m| m.at.addresses());
-        let key = VipKey {
-            network: network.to_owned(),
-            stack: stack.clone(),
-            service: service.to_owned(),
-        };
-        let own = self.world.vips.get(&key);
-        let own = own.into_iter().flat_map(super::super::Vip::addresses);
-        tasks.chain(own).map(Cidr::host).collect()
     }
 }

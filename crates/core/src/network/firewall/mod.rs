@@ -20,7 +20,7 @@ mod compile;
 use serde_json::Value;
 use wharfie_compose::model::{Project, Service};
 
-pub use compile::{Chain, Line, Match, Packet, Ruleset, compile};
+pub use compile::{Chain, Compiler, Line, Match, Packet, Ruleset};
 
 use super::Cidr;
 use crate::extension;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use wharfie_compose::model::Service;
 
-use super::{Catalog, Group, Outside, Port, Seat, Single, Target, Task, ZONE, Zone};
-use crate::network::World;
+use super::{Catalog, Few, Group, Outside, Port, Seat, Single, Target, Task, ZONE, Zone};
 use crate::network::vip::has_vip;
 use crate::network::world::{self, Index, Member, Readiness};
+use crate::network::{Vip, VipKey, World};
 use crate::schedule::hash::Map;
 use crate::seen::{Health, State};
 use crate::wanted::Stack;
@@ -24,17 +24,10 @@ impl Catalog {
         let index = Index::of(world);
         let mut builder = Builder {
             world,
-            nodes: (0..)
-                .zip(world.nodes)
-                .map(|(i, n)| (n.id.as_str(), i))
-                .collect(),
-            places: world
-                .nodes
-                .iter()
-                .map(|n| Arc::from(n.zone.as_str()))
-                .collect(),
+            vips: vips(world),
             catalog: Self {
                 outside,
+                places: world.nodes.iter().map(|n| n.zone.clone()).collect(),
                 ..Self::default()
             },
         };
@@ -48,6 +41,7 @@ impl Catalog {
             builder.catalog.zones.push(zone);
         }
         builder.subnets(&numbers);
+        builder.local_subnets(&numbers);
         builder.askers(&numbers);
         builder.services();
         builder.catalog
@@ -56,13 +50,40 @@ impl Catalog {
 
 struct Builder<'a> {
     world: &'a World<'a>,
-    nodes: BTreeMap<&'a str, u32>,
-    places: Vec<Arc<str>>,
+    /// Addresses of services by network, stack and service.
+    vips: Map<(&'a str, &'a str, &'a str), &'a Vip>,
     catalog: Catalog,
+}
+
+fn vips<'a>(world: &World<'a>) -> Map<(&'a str, &'a str, &'a str), &'a Vip> {
+    let key = |k: &'a VipKey| (k.network.as_str(), k.stack.as_str(), k.service.as_str());
+    world.vips.iter().map(|(k, vip)| (key(k), vip)).collect()
 }
 
 fn lower(text: &str) -> String {
     text.to_ascii_lowercase()
+}
+
+fn full(service: &str, stack: &str) -> String {
+    let mut full = format!("{service}.{stack}.{ZONE}");
+    full.make_ascii_lowercase();
+    full
+}
+
+fn few<T>(first: T) -> Few<T> {
+    Few {
+        first,
+        more: Vec::new(),
+    }
+}
+
+fn task(member: &Member) -> Task {
+    Task {
+        single: single(member),
+        number: member.container.number,
+        checked: member.container.health == Health::Healthy,
+        node: member.number,
+    }
 }
 
 fn single(member: &Member) -> Single {
@@ -74,19 +95,13 @@ fn single(member: &Member) -> Single {
 }
 
 impl<'a> Builder<'a> {
-    fn node(&self, id: &str) -> u32 {
-        self.nodes.get(id).copied().unwrap_or(u32::MAX)
-    }
-
-    fn place(&self, node: u32) -> Arc<str> {
-        let place = self.places.get(node as usize);
-        place.map_or_else(|| Arc::from(""), Arc::clone)
-    }
-
     fn zone(&mut self, number: u32, name: &str, from: &world::Zone) -> Zone {
         let mut zone = Zone {
             name: lower(name),
-            internal: self.world.networks.get(name).is_some_and(|n| n.internal),
+            internal: match self.world.networks.get(name) {
+                Some(network) => network.internal,
+                None => self.world.local.get(name).is_some_and(|l| l.internal),
+            },
             groups: Vec::with_capacity(from.groups.len()),
             singles: Vec::with_capacity(from.others.len()),
             names: Map::default(),
@@ -95,12 +110,15 @@ impl<'a> Builder<'a> {
             if name.is_empty() {
                 return;
             }
-            let targets = zone.names.entry(lower(name)).or_default();
-            if !targets.contains(&target) {
-                targets.push(target);
-            }
+            let entry = zone.names.entry(lower(name));
+            entry
+                .and_modify(|f| f.add(target))
+                .or_insert_with(|| few(target));
         };
-        for ((stack, service), group) in &from.groups {
+        // In an order that is the same each time, and on all nodes.
+        let mut groups: Vec<_> = from.groups.iter().collect();
+        groups.sort_unstable_by_key(|(name, _)| **name);
+        for ((stack, service), group) in groups {
             let at = zone.groups.len() as u32;
             lead(service, Target::Group(at));
             for alias in group.aliases {
@@ -112,13 +130,11 @@ impl<'a> Builder<'a> {
                 lead(&member.container.name, target);
                 lead(short(&member.container.id), target);
                 lead(&member.container.hostname, target);
-                let full = format!("{}.{}", member.container.number, built.full);
-                self.reverse(number, member, full);
+                self.reverse(number, member, target);
             }
             let own = [built.v4.map(IpAddr::V4), built.v6.map(IpAddr::V6)];
             for address in own.into_iter().flatten() {
-                let names = self.catalog.reverse.entry(address).or_default();
-                names.push((number, built.full.clone()));
+                self.lead_back(address, number, Target::Group(at));
             }
             zone.groups.push(built);
         }
@@ -128,31 +144,33 @@ impl<'a> Builder<'a> {
             lead(short(&member.container.id), target);
             lead(&member.container.hostname, target);
             let full = format!("{}.{}", lower(&member.container.name), zone.name);
-            self.reverse(number, member, full);
-            zone.singles.push(single(member));
+            self.reverse(number, member, target);
+            zone.singles.push((single(member), full));
         }
         zone
     }
 
-    fn reverse(&mut self, zone: u32, member: &Member, full: String) {
+    fn lead_back(&mut self, address: IpAddr, zone: u32, target: Target) {
+        let entry = self.catalog.reverse.entry(address);
+        let target = (zone, target);
+        entry
+            .and_modify(|f| f.add(target))
+            .or_insert_with(|| few(target));
+    }
+
+    fn reverse(&mut self, zone: u32, member: &Member, target: Target) {
         if member.readiness() == Readiness::Away {
             return;
         }
         for address in member.at.addresses() {
-            let names = self.catalog.reverse.entry(address).or_default();
-            names.push((zone, full.clone()));
+            self.lead_back(address, zone, target);
         }
     }
 
     fn group(&self, network: &str, stack: &str, service: &str, group: &world::Group) -> Group {
-        let key = crate::network::VipKey {
-            network: network.to_owned(),
-            stack: stack.to_owned(),
-            service: service.to_owned(),
-        };
-        let vip = self.world.vips.get(&key);
+        let vip = self.vips.get(&(network, stack, service));
         let vip = vip.filter(|_| group.definition.is_none_or(has_vip));
-        let members: Vec<Task> = group.members.iter().map(|m| self.task(m)).collect();
+        let members: Vec<Task> = group.members.iter().map(task).collect();
         let ready = group.ready();
         // `ready` is in the order of the members: one walk over both.
         let mut numbers = Vec::with_capacity(ready.len());
@@ -164,24 +182,13 @@ impl<'a> Builder<'a> {
             }
         }
         Group {
-            stack: Arc::from(stack),
-            full: lower(&format!("{service}.{stack}.{ZONE}")),
+            stack: stack.to_owned(),
+            full: full(service, stack),
             v4: vip.and_then(|v| v.v4),
             v6: vip.and_then(|v| v.v6),
             members,
             ready: numbers,
             ports: group.definition.map(ports).unwrap_or_default(),
-        }
-    }
-
-    fn task(&self, member: &Member) -> Task {
-        let node = self.node(&member.node.id);
-        Task {
-            single: single(member),
-            number: member.container.number,
-            checked: member.container.health == Health::Healthy,
-            node,
-            zone: self.place(node),
         }
     }
 
@@ -194,20 +201,27 @@ impl<'a> Builder<'a> {
         }
     }
 
+    fn local_subnets(&mut self, numbers: &BTreeMap<&str, u32>) {
+        let is_local = |n: &&str| !self.world.networks.contains_key(*n);
+        for (name, number) in numbers.iter().filter(|(n, _)| is_local(n)) {
+            let local = self.world.local.get(*name);
+            let subnets = local.into_iter().flat_map(|l| &l.subnets);
+            self.catalog.subnets.extend(subnets.map(|s| (*s, *number)));
+        }
+    }
+
     fn askers(&mut self, numbers: &BTreeMap<&str, u32>) {
-        let Some(me) = self.world.nodes.iter().find(|n| n.id == self.world.me) else {
+        let mut nodes = (0..).zip(self.world.nodes);
+        let Some((node, me)) = nodes.find(|(_, n)| n.id == self.world.me) else {
             return;
         };
-        let node = self.node(&me.id);
-        let place = self.place(node);
         for container in &me.containers {
             let networks = container.networks.keys();
             let zones = networks.filter_map(|n| numbers.get(n.as_str()).copied());
             let seat = Arc::new(Seat {
                 zones: zones.collect(),
-                stack: Arc::from(container.stack.as_str()),
+                stack: container.stack.clone(),
                 node,
-                place: Arc::clone(&place),
                 links: self.links(&container.stack, &container.service),
             });
             // Of two that are to have one address, the one that runs asks.

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use super::{
-    Answer, Asker, Catalog, Data, Group, Kind, Record, Seat, Single, TASK_TTL, Target, VIP_TTL,
-    ZONE, Zone,
+    Answer, Asker, Catalog, Data, Few, Group, Kind, Record, Seat, Single, TASK_TTL, Target,
+    VIP_TTL, ZONE, Zone,
 };
 use crate::schedule::hash::Map;
 
@@ -52,9 +52,8 @@ impl Catalog {
                 let (_, zone) = subnets.find(|(s, _)| s.contains(source))?;
                 Arc::new(Seat {
                     zones: vec![*zone],
-                    stack: Arc::from(""),
+                    stack: String::new(),
                     node: u32::MAX,
-                    place: Arc::from(""),
                     links: Map::default(),
                 })
             }
@@ -112,39 +111,32 @@ impl Catalog {
                 },
             };
         }
-        addresses(asker, &found, kind, spin)
+        self.addresses(asker, &found, kind, spin)
     }
 
-    /// What the asker may see of a name.
+    /// What the asker may see of a name: of its own stack, or else of others.
     fn find(&self, asker: &Asker, asked: &Asked) -> Vec<Found<'_>> {
-        let mut own = Vec::new();
-        let mut others = Vec::new();
+        let mut found: Vec<(bool, Found)> = Vec::new();
+        let stack = asker.seat.stack.as_str();
         for zone in self.zones_of(asker) {
-            let on = |n: &str| zone.find(n, asked.which, &asker.seat.stack);
-            let mut add = |(mine, found)| match mine {
-                true => own.push(found),
-                false => others.push(found),
-            };
             if !asked.full {
-                on(asked.rest).into_iter().for_each(&mut add);
+                found.extend(zone.find(asked.rest, asked.which, stack));
                 let name = asked.rest.strip_suffix(zone.name.as_str());
                 if let Some(name) = name.and_then(|n| n.strip_suffix('.')) {
-                    on(name).into_iter().for_each(&mut add);
+                    found.extend(zone.find(name, asked.which, stack));
                 }
             }
-            if let Some((name, stack)) = asked.rest.rsplit_once('.') {
+            if let Some((name, of)) = asked.rest.rsplit_once('.') {
                 let of_stack = |f: &(bool, Found)| match f.1 {
-                    Found::Group(group, _) => group.stack.eq_ignore_ascii_case(stack),
+                    Found::Group(group, _) => group.stack.eq_ignore_ascii_case(of),
                     Found::Single(_) => false,
                 };
-                let found = on(name).into_iter().filter(of_stack);
-                found.for_each(&mut add);
+                found.extend(zone.find(name, asked.which, stack).filter(of_stack));
             }
         }
-        match own.is_empty() {
-            true => others,
-            false => own,
-        }
+        let any_own = found.iter().any(|(own, _)| *own);
+        found.retain(|(own, _)| *own || !any_own);
+        found.into_iter().map(|(_, f)| f).collect()
     }
 
     /// What is said of a name that the asker does not see.
@@ -175,9 +167,11 @@ impl Catalog {
                 false => Answer::NoName,
             };
         };
-        let names = self.reverse.get(&address).into_iter().flatten();
-        let seen = names.filter(|(zone, _)| asker.seat.zones.contains(zone));
-        let records: Vec<Data> = seen.map(|(_, n)| Data::Ptr(n.clone())).collect();
+        let targets = self.reverse.get(&address).into_iter().flat_map(Few::iter);
+        let seen = targets.filter(|(zone, _)| asker.seat.zones.contains(zone));
+        let names =
+            seen.filter_map(|(zone, target)| self.zones.get(zone as usize)?.full_name(target));
+        let records: Vec<Data> = names.map(Data::Ptr).collect();
         if !records.is_empty() {
             return match kind {
                 Kind::Ptr | Kind::Any => Answer::Found {
@@ -227,7 +221,7 @@ impl Catalog {
                     continue;
                 }
                 ttl = TASK_TTL;
-                for task in chosen(asker, group, *which).iter().take(MOST_PORTS) {
+                for task in self.chosen(asker, group, *which).iter().take(MOST_PORTS) {
                     let target = format!("{}.{}", task.number, group.full);
                     add(target, task.single.v4, task.single.v6);
                 }
@@ -243,9 +237,14 @@ impl Catalog {
 
 impl Zone {
     /// What a name leads to on this network, and whether it is the stack's own.
-    fn find(&self, name: &str, which: Which, stack: &str) -> Vec<(bool, Found<'_>)> {
-        let targets = self.names.get(name).map_or(&[][..], Vec::as_slice);
-        let found = targets.iter().filter_map(|target| match *target {
+    fn find<'a>(
+        &'a self,
+        name: &str,
+        which: Which,
+        stack: &str,
+    ) -> impl Iterator<Item = (bool, Found<'a>)> {
+        let targets = self.names.get(name).into_iter().flat_map(Few::iter);
+        targets.filter_map(move |target| match target {
             Target::Group(group) => {
                 let group = self.groups.get(group as usize)?;
                 if let Which::Number(number) = which
@@ -253,23 +252,35 @@ impl Zone {
                 {
                     return None;
                 }
-                let own = *group.stack == *stack && !stack.is_empty();
+                let own = group.stack == stack && !stack.is_empty();
                 Some((own, Found::Group(group, which)))
             }
             // Only services have several tasks to choose from.
             _ if which != Which::Service => None,
             Target::Task(group, task) => {
                 let group = self.groups.get(group as usize)?;
-                let own = *group.stack == *stack && !stack.is_empty();
+                let own = group.stack == stack && !stack.is_empty();
                 let task = group.members.get(task as usize)?;
                 Some((own, Found::Single(&task.single)))
             }
             Target::Single(single) => {
-                let single = self.singles.get(single as usize)?;
+                let (single, _) = self.singles.get(single as usize)?;
                 Some((false, Found::Single(single)))
             }
-        });
-        found.collect()
+        })
+    }
+
+    /// The name by which an address is known.
+    fn full_name(&self, target: Target) -> Option<String> {
+        Some(match target {
+            Target::Group(group) => self.groups.get(group as usize)?.full.clone(),
+            Target::Task(group, task) => {
+                let group = self.groups.get(group as usize)?;
+                let task = group.members.get(task as usize)?;
+                format!("{}.{}", task.number, group.full)
+            }
+            Target::Single(single) => self.singles.get(single as usize)?.1.clone(),
+        })
     }
 }
 
@@ -306,86 +317,90 @@ fn prefixed<'a>(asked: &Asked<'a>) -> Option<Asked<'a>> {
     })
 }
 
-/// The tasks of a service that are answered with.
-fn chosen<'a>(asker: &Asker, group: &'a Group, which: Which) -> Vec<&'a super::Task> {
-    if let Which::Number(number) = which {
-        let has = |t: &&super::Task| t.number == number && t.single.runs;
-        return group.members.iter().filter(has).collect();
-    }
-    let ready = group.ready.iter();
-    let mut tasks: Vec<&super::Task> = ready
-        .filter_map(|i| group.members.get(*i as usize))
-        .collect();
-    // A task that asks for its own service finds itself.
-    let is_asker = |t: &super::Task| {
-        let own = [t.single.v4.map(IpAddr::V4), t.single.v6.map(IpAddr::V6)];
-        t.single.runs && own.contains(&Some(asker.source))
-    };
-    if which == Which::Healthy {
-        tasks.retain(|t| t.checked);
-        return tasks;
-    }
-    if !tasks.iter().any(|t| is_asker(t)) {
-        tasks.extend(group.members.iter().find(|t| is_asker(t)));
-    }
-    if which == Which::Nearest {
-        let seat = &asker.seat;
-        let here = |t: &&super::Task| t.node == seat.node;
-        let near = |t: &&super::Task| !seat.place.is_empty() && t.zone == seat.place;
-        if tasks.iter().any(here) {
-            tasks.retain(here);
-        } else if tasks.iter().any(near) {
-            tasks.retain(near);
+impl Catalog {
+    /// The tasks of a service that are answered with.
+    fn chosen<'a>(&self, asker: &Asker, group: &'a Group, which: Which) -> Vec<&'a super::Task> {
+        if let Which::Number(number) = which {
+            let has = |t: &&super::Task| t.number == number && t.single.runs;
+            return group.members.iter().filter(has).collect();
         }
+        let ready = group.ready.iter();
+        let mut tasks: Vec<&super::Task> = ready
+            .filter_map(|i| group.members.get(*i as usize))
+            .collect();
+        // A task that asks for its own service finds itself.
+        let is_asker = |t: &super::Task| {
+            let own = [t.single.v4.map(IpAddr::V4), t.single.v6.map(IpAddr::V6)];
+            t.single.runs && own.contains(&Some(asker.source))
+        };
+        if which == Which::Healthy {
+            tasks.retain(|t| t.checked);
+            return tasks;
+        }
+        if !tasks.iter().any(|t| is_asker(t)) {
+            tasks.extend(group.members.iter().find(|t| is_asker(t)));
+        }
+        if which == Which::Nearest {
+            let seat = &asker.seat;
+            let place = |node: u32| self.places.get(node as usize).filter(|p| !p.is_empty());
+            let own = place(seat.node);
+            let here = |t: &&super::Task| t.node == seat.node;
+            let near = |t: &&super::Task| own.is_some() && place(t.node) == own;
+            if tasks.iter().any(here) {
+                tasks.retain(here);
+            } else if tasks.iter().any(near) {
+                tasks.retain(near);
+            }
+        }
+        tasks
     }
-    tasks
-}
 
-/// Addresses of all that a name leads to.
-fn addresses(asker: &Asker, found: &[Found], kind: Kind, spin: u32) -> Answer {
-    let v4 = matches!(kind, Kind::A | Kind::Any);
-    let v6 = matches!(kind, Kind::Aaaa | Kind::Any);
-    let mut records: Vec<Data> = Vec::new();
-    let mut ttl = VIP_TTL;
-    let mut add = |a: Option<Ipv4Addr>, b: Option<Ipv6Addr>| {
-        records.extend(a.filter(|_| v4).map(Data::A));
-        records.extend(b.filter(|_| v6).map(Data::Aaaa));
-    };
-    for found in found {
-        match found {
-            Found::Group(group, Which::Service) if group.has_vip() => add(group.v4, group.v6),
-            Found::Group(group, which) => {
-                ttl = TASK_TTL;
-                for task in chosen(asker, group, *which) {
-                    add(task.single.v4, task.single.v6);
+    /// Addresses of all that a name leads to.
+    fn addresses(&self, asker: &Asker, found: &[Found], kind: Kind, spin: u32) -> Answer {
+        let v4 = matches!(kind, Kind::A | Kind::Any);
+        let v6 = matches!(kind, Kind::Aaaa | Kind::Any);
+        let mut records: Vec<Data> = Vec::new();
+        let mut ttl = VIP_TTL;
+        let mut add = |a: Option<Ipv4Addr>, b: Option<Ipv6Addr>| {
+            records.extend(a.filter(|_| v4).map(Data::A));
+            records.extend(b.filter(|_| v6).map(Data::Aaaa));
+        };
+        for found in found {
+            match found {
+                Found::Group(group, Which::Service) if group.has_vip() => add(group.v4, group.v6),
+                Found::Group(group, which) => {
+                    ttl = TASK_TTL;
+                    for task in self.chosen(asker, group, *which) {
+                        add(task.single.v4, task.single.v6);
+                    }
                 }
-            }
-            Found::Single(single) => {
-                ttl = TASK_TTL;
-                if single.runs {
-                    add(single.v4, single.v6);
+                Found::Single(single) => {
+                    ttl = TASK_TTL;
+                    if single.runs {
+                        add(single.v4, single.v6);
+                    }
                 }
             }
         }
-    }
-    if records.is_empty() {
-        return Answer::Nothing;
-    }
-    // Something on two networks that both see is there with each address, and nothing twice.
-    if found.len() > 1 {
-        let mut seen = std::collections::HashSet::new();
-        records.retain(|r| match r {
-            Data::A(a) => seen.insert(IpAddr::V4(*a)),
-            Data::Aaaa(a) => seen.insert(IpAddr::V6(*a)),
-            _ => true,
-        });
-    }
-    let places = records.len();
-    records.rotate_left(spin as usize % places);
-    Answer::Found {
-        records,
-        more: Vec::new(),
-        ttl,
+        if records.is_empty() {
+            return Answer::Nothing;
+        }
+        // Something on two networks that both see is there with each address, and nothing twice.
+        if found.len() > 1 {
+            let mut seen = std::collections::HashSet::new();
+            records.retain(|r| match r {
+                Data::A(a) => seen.insert(IpAddr::V4(*a)),
+                Data::Aaaa(a) => seen.insert(IpAddr::V6(*a)),
+                _ => true,
+            });
+        }
+        let places = records.len();
+        records.rotate_left(spin as usize % places);
+        Answer::Found {
+            records,
+            more: Vec::new(),
+            ttl,
+        }
     }
 }
 

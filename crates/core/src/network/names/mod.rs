@@ -52,8 +52,10 @@ pub struct Catalog {
     subnets: Vec<(Cidr, u32)>,
     /// Services there are, whoever sees them: `service.stack` in lower case.
     services: Map<String, ()>,
-    /// Names of addresses.
-    reverse: Map<IpAddr, Vec<(u32, String)>>,
+    /// What has an address, by network.
+    reverse: Map<IpAddr, Few<(u32, Target)>>,
+    /// Places of the nodes, by their numbers.
+    places: Vec<String>,
     outside: Outside,
 }
 
@@ -75,9 +77,31 @@ struct Zone {
     name: String,
     internal: bool,
     groups: Vec<Group>,
-    singles: Vec<Single>,
+    /// Containers that are no tasks, with their full names.
+    singles: Vec<(Single, String)>,
     /// In lower case.
-    names: Map<String, Vec<Target>>,
+    names: Map<String, Few<Target>>,
+}
+
+/// One thing, and rarely more: there are many thousands of these.
+#[derive(Debug)]
+struct Few<T> {
+    first: T,
+    more: Vec<T>,
+}
+
+impl<T: Copy + PartialEq> Few<T> {
+    fn iter(&self) -> impl Iterator<Item = T> + '_ {
+        std::iter::once(self.first).chain(self.more.iter().copied())
+    }
+
+    /// Adds one that is not there. What is the same comes in a row, so only the last is looked at:
+    /// thousands of tasks may have one `hostname`.
+    fn add(&mut self, value: T) {
+        if *self.more.last().unwrap_or(&self.first) != value {
+            self.more.push(value);
+        }
+    }
 }
 
 /// What a name leads to.
@@ -92,7 +116,7 @@ enum Target {
 /// A service on a network.
 #[derive(Debug)]
 struct Group {
-    stack: Arc<str>,
+    stack: String,
     /// `service.stack.internal`
     full: String,
     v4: Option<Ipv4Addr>,
@@ -125,9 +149,8 @@ struct Task {
     number: u32,
     /// Whether a health check says that it is well.
     checked: bool,
-    /// Number of its node, and its place.
+    /// Number of its node.
     node: u32,
-    zone: Arc<str>,
 }
 
 /// A port of a service, for SRV.
@@ -143,9 +166,8 @@ struct Port {
 #[derive(Debug)]
 struct Seat {
     zones: Vec<u32>,
-    stack: Arc<str>,
+    stack: String,
     node: u32,
-    place: Arc<str>,
     /// Names that only it knows (`links`): alias to a name that others know.
     links: Map<String, String>,
 }

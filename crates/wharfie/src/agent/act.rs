@@ -178,11 +178,11 @@ impl Keeper {
         let placed = self
             .write_assigned(name, &mut kept, assigned, intent.word())
             .await
-            .map_err(|failure| one(failure.into()))?;
+            .map_err(|failure| one(self.unwritten(failure)))?;
         let written = self
             .write(name, &mut kept, change, intent.word(), unfinished)
             .await
-            .map_err(|failure| one(failure.into()))?;
+            .map_err(|failure| one(self.unwritten(failure)))?;
         let after = halted(&kept).unwrap_or_default();
         let halted: BTreeSet<String> = after.difference(&halted_before).cloned().collect();
         let records = networks.iter().chain(&written).chain(&placed);
@@ -244,6 +244,12 @@ impl Keeper {
             None => None,
         };
         Ok((kept.stack.as_ref().map(|_| kept.revision), durable))
+    }
+
+    /// What is wanted could not be written. Should the disk be the reason, others decide from now on.
+    fn unwritten(&self, failure: Failure) -> Fault {
+        self.set_unwritable(true);
+        failure.into()
     }
 
     /// What there is of a stack on this node. Without an Engine there is nothing to be done here, which

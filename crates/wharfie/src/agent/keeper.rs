@@ -64,6 +64,9 @@ const SOON: Duration = Duration::from_millis(10);
 /// A plan of healing is given up after so long, and made anew.
 const LONGEST: Duration = Duration::from_secs(60);
 
+/// Bytes that must find room for a disk not to be full.
+const PROBE: usize = 256 << 10;
+
 /// Begin of the keys of what was begun.
 pub(super) const UNFINISHED: &str = "unfinished/";
 
@@ -690,8 +693,12 @@ impl Keeper {
     /// Whether what is wanted cannot be written; tries it if it could not before.
     pub(super) async fn is_unwritable(&self) -> bool {
         if self.unwritable.load(Ordering::SeqCst) {
-            let at = now().to_string();
-            let probe = move |r: &Replica| r.store().set_local("probe", Some(at.as_bytes()));
+            // There may be room left for a few words.
+            let probe = move |r: &Replica| {
+                let words = vec![0; PROBE];
+                r.store().set_local("probe", Some(&words))?;
+                r.store().set_local("probe", None)
+            };
             let works = with_replica(&self.replica, probe).await.is_ok();
             self.unwritable.store(!works, Ordering::SeqCst);
         }

@@ -140,11 +140,13 @@ impl Keeper {
         let Some(batch) = batch else {
             return Err(failed(Failure::failed("what was written cannot be read")));
         };
-        with_replica(&self.replica, move |r| {
+        let merged = with_replica(&self.replica, move |r| {
             r.merge(batch, u64::try_from(now()).unwrap_or(0)).map(drop)
-        })
-        .await
-        .map_err(failed)?;
+        });
+        if let Err(failure) = merged.await {
+            self.set_unwritable(true);
+            return Err(failed(failure));
+        }
         // Where volumes are may be among it.
         self.reread().map_err(failed)?;
         self.read_kept(name, &mut kept).await.map_err(failed)?;

@@ -464,6 +464,11 @@ impl Keeper {
                 Standing::Unsure("has not said what it has".to_owned()),
                 None,
             ),
+            // What is assigned to it it would not take in.
+            (Some(r), None) if r.unwritable => (
+                Standing::Unsure("cannot write its state: its disk is full, or fails".to_owned()),
+                None,
+            ),
             (Some(_), None) => (Standing::Ready, None),
         }
     }

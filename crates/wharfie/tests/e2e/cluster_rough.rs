@@ -7,7 +7,7 @@ use wharfie_lab::{Direction, throughout};
 
 use crate::cluster::{Cluster, Node};
 use crate::cluster_spread::everywhere;
-use crate::stack::soon;
+use crate::stack::{agent_of, soon};
 
 const SIX: &str = "
 services:
@@ -209,4 +209,142 @@ fn a_clock_an_hour_wrong_decides_nothing() {
         ensure!(all.len() == 3, "{all:?}");
         Ok(())
     });
+}
+
+const HALVES: &str = "
+services:
+  keeps: {image: busybox, init: true, command: sleep 1000, stop_grace_period: 0s, network_mode: none, deploy: {replicas: 2}}
+  one:
+    image: busybox
+    init: true
+    command: sleep 1000
+    stop_grace_period: 0s
+    network_mode: none
+    x-wharfie: {singleton: true}
+    deploy: {replicas: 1}
+";
+
+#[test]
+fn of_two_halves_one_may_be_named_to_go_on() {
+    let Some(cluster) = Cluster::of(2, "halves", HALVES) else {
+        return;
+    };
+    let [h1, h2] = [1, 2].map(|n| cluster.node(n));
+    h1.ok("up -d");
+    let whole = |tasks: &[&str]| {
+        soon(|| {
+            let all = everywhere(&cluster, "halves");
+            let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
+            ensure!(names == tasks, "{all:?}");
+            Ok(())
+        });
+    };
+    let sides = |h1: &[&str], h2: &[&str]| {
+        soon(|| {
+            let all = everywhere(&cluster, "halves");
+            let side = |node: &str| {
+                let own = all.iter().filter(|(_, n)| n == node);
+                own.map(|(task, _)| task.as_str()).collect::<Vec<_>>()
+            };
+            ensure!(side("h1") == h1 && side("h2") == h2, "{all:?}");
+            Ok(())
+        });
+    };
+    whole(&["keeps-1", "keeps-2", "one-1"]);
+    // Each half goes on with what may run twice; what must run once at most runs nowhere.
+    h2.host.machine().cut().unwrap();
+    sides(&["keeps-1", "keeps-2"], &["keeps-1", "keeps-2"]);
+    h2.host.machine().heal().unwrap();
+    cluster.is_whole();
+    whole(&["keeps-1", "keeps-2", "one-1"]);
+    h1.ok("node label h2 wharfie.tie-breaker=true");
+    soon(|| {
+        let nodes = h2.ok("node ls").stdout;
+        ensure!(nodes.contains("tie-breaker"), "{nodes}");
+        Ok(())
+    });
+    h2.host.machine().cut().unwrap();
+    sides(&["keeps-1", "keeps-2"], &["keeps-1", "keeps-2", "one-1"]);
+    h2.host.machine().heal().unwrap();
+    cluster.is_whole();
+    whole(&["keeps-1", "keeps-2", "one-1"]);
+}
+
+/// A node's state on a file system of its own, that can be full.
+struct SmallDisk {
+    path: String,
+}
+
+impl SmallDisk {
+    /// Moves a node's state there, while its agent is away.
+    fn under(node: &Node) -> Self {
+        let [_, (_, state)] = agent_of(&node.host);
+        let path = state.to_str().unwrap().to_owned();
+        node.end_agent();
+        let move_ = "mv $0 $0.big && mkdir $0 && mount -t tmpfs -o size=8m,mode=700 tmpfs $0 && cp -a $0.big/. $0";
+        node.program("sh", ["-c", move_, &path]).has_code(0);
+        node.start_agent();
+        Self { path }
+    }
+
+    fn fill(&self, node: &Node) {
+        let fill = "cat /dev/zero >$0/filler 2>/dev/null; true";
+        node.program("sh", ["-c", fill, &self.path]).has_code(0);
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Its agent may still have files open there.
+        let _ = std::process::Command::new("umount")
+            .args(["-l", &self.path])
+            .status();
+    }
+}
+
+#[test]
+fn a_node_whose_disk_is_full_keeps_what_it_has_and_gets_nothing_new() {
+    let Some(cluster) = Cluster::of(3, "full", SIX) else {
+        return;
+    };
+    let [h1, h2, h3] = [1, 2, 3].map(|n| cluster.node(n));
+    let disk = SmallDisk::under(h2);
+    cluster.is_whole();
+    h1.ok("up -d");
+    soon(|| once(&cluster, "full"));
+    disk.fill(h2);
+    // What cannot be written there is said; elsewhere it is done.
+    h1.fails(1, "up -d --scale app=8")
+        .says(["cannot use the state in", "/h2/", "make room"]);
+    let there = |node: &str| {
+        let all = everywhere(&cluster, "full");
+        all.into_iter()
+            .filter(|(_, n)| n == node)
+            .collect::<Vec<_>>()
+    };
+    let own = there("h2");
+    h1.run("up -d --scale app=6");
+    // What is lost goes to who can take it in, and what runs on the other goes on.
+    h3.host.machine().cut().unwrap();
+    soon(|| {
+        let all = everywhere(&cluster, "full");
+        let others = all.iter().filter(|(_, node)| node != "h3");
+        let names: Vec<&str> = others.map(|(name, _)| name.as_str()).collect();
+        ensure!(names == APPS, "{all:?}");
+        Ok(())
+    });
+    assert_eq!(there("h2"), own);
+    h3.host.machine().heal().unwrap();
+    cluster.is_whole();
+    soon(|| once(&cluster, "full"));
+    // With room again it catches up.
+    h2.program("sh", ["-c", "rm -f $0/filler", &disk.path])
+        .has_code(0);
+    h2.ok("up -d --scale app=2");
+    soon(|| {
+        let all = everywhere(&cluster, "full");
+        ensure!(all.len() == 2, "{all:?}");
+        Ok(())
+    });
+    h2.end_agent();
 }

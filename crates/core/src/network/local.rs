@@ -63,6 +63,8 @@ fn make_local(definition: &mut Definition, network: &Network, pools: Vec<IpamPoo
     let resolver = resolver.map(|r| (labels::RESOLVER.to_owned(), r));
     definition.labels.extend(resolver);
     "bridge".clone_into(&mut definition.driver);
+    // The node sees to it: what the Engine does for it would keep names from being answered.
+    definition.internal = false;
     definition.ipam.driver.clear();
     definition.ipam.config = pools;
     definition.enable_ipv6 = network.v6.is_some().then_some(true);

@@ -45,6 +45,9 @@ pub struct IsolatedNetwork {
     pub bridge: String,
     /// The addresses of the host on it.
     pub gateways: Vec<IpAddr>,
+    /// Whether nothing leaves it, or comes in from outside. Docker could be told so, but then its
+    /// resolver would hand on no questions to ours (since Engine 26).
+    pub internal: bool,
 }
 
 /// The table that keeps networks apart.
@@ -86,6 +89,9 @@ fn table(isolation: &Isolation) -> Table {
     let mut set = |name: &str, set: Set| drop(table.sets.insert(name.to_owned(), set));
     let bridges = networks.iter().map(|network| concat(&[bridge(network)]));
     set("bridges", Set::of([Type::Interface]).with(bridges));
+    let internal = networks.iter().filter(|network| network.internal);
+    let internal = internal.map(|network| concat(&[bridge(network)]));
+    set("internal", Set::of([Type::Interface]).with(internal));
     let same = networks
         .iter()
         .map(|network| concat(&[bridge(network), bridge(network)]));
@@ -212,6 +218,11 @@ fn forward() -> Vec<Rule> {
         .in_set(&both, "same", false)
         .destination_was_kept();
     let mut rules = vec![between.counter().drop().note("between networks")];
+    for device in [Load::InInterface, Load::OutInterface] {
+        let rule = Rule::new().in_set(&[device], "internal", true);
+        let rule = rule.in_set(&both, "same", false);
+        rules.push(rule.counter().drop().note("an internal network's way out"));
+    }
     for ipv6 in [false, true] {
         // Whatever a container sends out gets the host's address: peers would take it for the host's.
         let rule = Rule::new().family(ipv6).protocol(UDP);

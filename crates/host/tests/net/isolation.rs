@@ -10,6 +10,7 @@ use crate::talk::{ask, ask_udp, opens, serve};
 fn network(host: &Host, n: u8) -> IsolatedNetwork {
     let number = host.number;
     IsolatedNetwork {
+        internal: false,
         bridge: format!("br{n}"),
         gateways: vec![
             [10, n, number, 1].into(),

@@ -60,6 +60,7 @@ fn what_was_made_is_removed_and_nothing_else() {
     Overlays::open(&host).unwrap().apply(&[overlay]).unwrap();
     Hold::open(&host).unwrap().hold(&[a.address()]).unwrap();
     let networks = vec![IsolatedNetwork {
+        internal: false,
         bridge: "br1".into(),
         gateways: vec![[10, 1, 1, 1].into()],
     }];

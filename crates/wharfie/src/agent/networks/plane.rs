@@ -185,6 +185,7 @@ impl Plane {
             IsolatedNetwork {
                 bridge,
                 gateways: addresses.into_iter().collect(),
+                internal: object.internal,
             }
         });
         let isolation = Isolation {

@@ -34,6 +34,8 @@ impl Scene {
             nodes: &self.nodes,
             stacks: &stacks,
             networks: &self.book.networks,
+            // Networks of one node are its Engine's own affair: it answers for the names on them.
+            local: &BTreeMap::new(),
             vips: &self.book.vips,
         })
     }

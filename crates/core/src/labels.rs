@@ -38,6 +38,9 @@ pub const REVISION: &str = "io.wharfie.revision";
 /// Of a network: who answers for names on it on this node.
 pub const RESOLVER: &str = "io.wharfie.resolver";
 
+/// Of a network: hash of what its file says, where it is made otherwise ([`RESOLVER`]).
+pub const DEFINITION: &str = "io.wharfie.definition";
+
 /// What we say of our version where docker compose says its own.
 pub const OUR_VERSION: &str = concat!("wharfie-", env!("CARGO_PKG_VERSION"));
 

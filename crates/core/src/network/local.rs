@@ -34,7 +34,7 @@ pub fn localize(
 ) {
     let none = Claims::new();
     for definition in project.networks.values_mut() {
-        if definition.external {
+        if definition.external || definition.labels.contains_key(labels::RESOLVER) {
             continue;
         }
         let Some(network) = networks.get(&definition.name) else {
@@ -59,6 +59,8 @@ pub fn localize(
 }
 
 fn make_local(definition: &mut Definition, network: &Network, pools: Vec<IpamPool>) {
+    let hash = wharfie_compose::network_hash(definition);
+    definition.labels.insert(labels::DEFINITION.to_owned(), hash);
     let resolver = pools.first().map(|p| p.gateway.clone());
     let resolver = resolver.map(|r| (labels::RESOLVER.to_owned(), r));
     definition.labels.extend(resolver);

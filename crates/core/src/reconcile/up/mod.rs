@@ -176,7 +176,12 @@ impl<'a> Planner<'a> {
                     name: network.name.clone(),
                 });
             }
-            let hash = seen.labels.get(labels::CONFIG_HASH);
+            // Whoever does not know a node's part of a network compares what the file says.
+            let local = network.labels.contains_key(labels::RESOLVER);
+            let hash = match seen.labels.get(labels::DEFINITION).filter(|_| !local) {
+                Some(hash) => Some(hash),
+                None => seen.labels.get(labels::CONFIG_HASH),
+            };
             if self.options.no_recreate || hash.is_none_or(|h| *h == network_hash(network)) {
                 continue;
             }

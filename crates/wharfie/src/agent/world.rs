@@ -37,6 +37,8 @@ pub(super) const DECIDED: [&str; 5] = [ASSIGNMENT, ROLLOUT, NETWORK, SLICE, VIP]
 const SETTLE: Millis = 400;
 /// An agent that ended in order is expected back for so long: its host goes on, or is updated.
 const LEAVE: Millis = 60_000;
+/// After a start the others are expected for so long: all hosts may have been started at once.
+const START: Millis = 10_000;
 /// An Engine that went away is expected back for so long.
 const ENGINE: Millis = 10_000;
 
@@ -83,6 +85,10 @@ struct Read {
     networks: Arc<NetworkBook>,
     /// Since when an Engine is seen to be away, by the id of its node.
     away: BTreeMap<String, Millis>,
+    /// Ids of nodes that were there at some time of this life.
+    met: BTreeSet<String>,
+    /// When this life began.
+    began: Millis,
     /// Ids of nodes that are away, when it was last made sure that this node is not the one.
     confirmed: BTreeSet<String>,
     /// This node is on the smaller side of a cut.
@@ -435,6 +441,16 @@ impl Keeper {
             true => (Standing::Unsure(why), Some(until)),
             false => (Standing::Gone(why), None),
         };
+        let (met, began) = {
+            let mut read = self.book.read();
+            if node.state != NodeState::Down && !read.met.contains(&node.id) {
+                read.met.insert(node.id.clone());
+            }
+            if read.began == 0 {
+                read.began = at;
+            }
+            (read.met.contains(&node.id), read.began)
+        };
         if !node.me && node.state == NodeState::Down {
             let why = node.away();
             let why = why.strip_prefix(&format!("node {} ", node.name));
@@ -447,7 +463,8 @@ impl Keeper {
                     let timeout = Millis::try_from(timeout.as_millis()).unwrap_or(0);
                     let regained = self.book.read().regained;
                     let since = node.since.max(regained + timeout);
-                    expected(since + SETTLE, why)
+                    let start = if met { 0 } else { began + START };
+                    expected((since + SETTLE).max(start), why)
                 }
             };
         }

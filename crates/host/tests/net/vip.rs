@@ -264,7 +264,7 @@ fn ports_are_answered_if_given_and_refused_if_not() {
     assert!(ask(space, other, 80).unwrap().starts_with("b1"));
     let listed = space.nft("list table inet wharfie_vip");
     assert!(
-        !listed.contains("8080") && !listed.contains("udp"),
+        !listed.contains(". 8080") && !listed.contains(". udp"),
         "{listed}"
     );
     vips.remove(address).unwrap();
@@ -367,7 +367,7 @@ fn what_others_break_is_noticed_and_repaired() {
         "add chain inet wharfie_vip more",
         "flush map inet wharfie_vip any4",
         "add set inet wharfie_vip more { type ipv4_addr; }",
-        "add element inet wharfie_vip to_10_1_9_9 { 9 : 10.9.9.9 }",
+        "add element inet wharfie_vip backends4 { 10.1.9.9 . 99 : 10.9.9.9 }",
     ] {
         space.nft(harm);
         assert!(!vips.is_intact().unwrap(), "{harm}");

@@ -114,22 +114,26 @@ pub(super) fn difference(old: &Table, new: &Table) -> Option<Vec<Op>> {
         .iter()
         .filter(|(name, chain)| !chain.rules.is_empty() && kept(name) != Some(&chain.rules));
     ops.extend(cleared.map(|(name, _)| Op::Clear(name.clone())));
+    let mut contents = Vec::new();
     for (name, set) in &new.sets {
         match old.sets.get(name) {
             Some(known) if !known.same_kind(set) => return None,
-            Some(known) => ops.extend(elements(name, known, set)),
+            Some(known) if known.is_too_small_for(set) => return None,
+            Some(known) => contents.extend(elements(name, known, set)),
             None => {
-                ops.push(Op::Set(name.clone(), set.clone()));
-                ops.extend(additions(name, set.elements.clone()));
+                ops.push(Op::Set(name.clone(), set.with_room()));
+                contents.extend(additions(name, set.elements.clone()));
             }
         }
     }
+    // Rules before elements: for each rule that uses a map the kernel goes through all of it.
     for (name, chain) in &new.chains {
         if old.chains.get(name).map(|known| &known.rules) != Some(&chain.rules) {
             let rule = |rule: &Rule| Op::Rule(name.clone(), rule.clone());
             ops.extend(chain.rules.iter().map(rule));
         }
     }
+    ops.append(&mut contents);
     // Sets first: what leads from them to a chain keeps the chain.
     let gone = old.sets.keys().filter(|name| !new.sets.contains_key(*name));
     ops.extend(gone.map(|name| Op::DropSet(name.clone())));
@@ -149,7 +153,7 @@ pub(super) fn anew(table: &Table) -> Vec<Op> {
     ops
 }
 
-pub(super) fn elements(name: &str, old: &Set, new: &Set) -> Vec<Op> {
+fn elements(name: &str, old: &Set, new: &Set) -> Vec<Op> {
     let differs = |other: &Set, key: &Key, value: &Value| other.elements.get(key) != Some(value);
     let gone = old
         .elements
@@ -424,6 +428,13 @@ fn write_set(message: &mut Attributes<'_>, table: &str, name: &str, set: &Set, i
             let (kind, length) = concatenated(types);
             message.u32_be(6, kind).u32_be(7, length);
         }
+    }
+    // Trees of intervals grow without trouble.
+    if !set.interval {
+        let room = u32::try_from(set.room).unwrap_or(0);
+        message.nest(9, |desc| {
+            desc.u32_be(1, room);
+        });
     }
     message.u32_be(10, id);
 }

@@ -1,5 +1,7 @@
 //! A table in the kernel that is kept as it should be.
 
+use std::collections::BTreeMap;
+
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use rustix::io::Errno;
 
@@ -8,7 +10,7 @@ use super::super::{Error, Namespace};
 use super::batch::{self, Op};
 use super::dump::{self, Counted};
 use super::rule::Rule;
-use super::table::{Chain, Key, Set, Table, TableId, Value};
+use super::table::{Chain, Key, Table, TableId, Value};
 
 /// A table of one namespace, with what was last written: a change costs what changes, whatever
 /// else the table has.
@@ -93,9 +95,9 @@ impl Live {
                 self.take_note(before)?;
                 Ok(true)
             }
-            // Something is not as we left it: others were here.
+            // Something is not as we left it: others were here. Or a set is full.
             Err(error)
-                if [Errno::NOENT, Errno::EXIST, Errno::BUSY]
+                if [Errno::NOENT, Errno::EXIST, Errno::BUSY, Errno::NFILE]
                     .iter()
                     .any(|no| error.is(*no)) =>
             {
@@ -183,35 +185,27 @@ impl Edit<'_> {
         self.ops.extend(rules);
     }
 
-    /// Empties a chain. One that is led to can only be removed when nothing leads there any more.
-    pub(crate) fn drop_chain(&mut self, chain: &str) {
-        if let Some(known) = self.table.chains.get(chain) {
-            if !known.rules.is_empty() {
-                self.ops.push(Op::Clear(chain.to_owned()));
-            }
-            self.ops.push(Op::DropChain(chain.to_owned()));
+    /// Makes these the elements of a set whose keys begin so.
+    pub(crate) fn part(&mut self, set: &str, prefix: &[u8], wanted: &BTreeMap<Key, Value>) {
+        let known = self.table.sets.get(set);
+        let known: BTreeMap<&Key, &Value> = known
+            .map(|set| set.part(prefix).collect())
+            .unwrap_or_default();
+        let gone = known
+            .iter()
+            .filter(|(key, value)| wanted.get(key) != Some(value));
+        let gone: Vec<Key> = gone.map(|(key, _)| (*key).clone()).collect();
+        let come = wanted
+            .iter()
+            .filter(|(key, value)| known.get(key) != Some(value));
+        let come: Vec<_> = come
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        if !gone.is_empty() {
+            self.ops.push(Op::Remove(set.to_owned(), gone));
         }
-    }
-
-    /// Makes a set, or makes its elements these.
-    pub(crate) fn set(&mut self, name: &str, wanted: &Set) {
-        let Some(known) = self.table.sets.get(name) else {
-            self.ops.push(Op::Set(name.to_owned(), wanted.clone()));
-            let all = wanted.elements.iter();
-            let all: Vec<_> = all
-                .map(|(key, value)| (key.clone(), value.clone()))
-                .collect();
-            if !all.is_empty() {
-                self.ops.push(Op::Add(name.to_owned(), all));
-            }
-            return;
-        };
-        self.ops.extend(batch::elements(name, known, wanted));
-    }
-
-    pub(crate) fn drop_set(&mut self, name: &str) {
-        if self.table.sets.contains_key(name) {
-            self.ops.push(Op::DropSet(name.to_owned()));
+        if !come.is_empty() {
+            self.ops.push(Op::Add(set.to_owned(), come));
         }
     }
 

@@ -13,7 +13,7 @@ pub(crate) use dump::Counted;
 pub(crate) use expr::{Reject, Verdict};
 pub(crate) use field::{Field, Type, concat};
 pub(crate) use live::{Edit, Live, connect, remove};
-pub(crate) use rule::{End, Load, Rule, TCP, UDP, by_source, round_robin};
+pub(crate) use rule::{Draw, End, Load, Rule, TCP, UDP};
 pub(crate) use table::{
     At, Chain, Data, Family, Hook, Key, Policy, Set, Table, TableId, Value, range_of, ranges,
 };

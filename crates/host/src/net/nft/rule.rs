@@ -253,21 +253,30 @@ impl Rule {
         self.verdict(Verdict::Drop)
     }
 
-    /// The destination becomes what a numbered map has at a number that `number` puts into the
-    /// first register.
-    pub(crate) fn dnat(self, number: Vec<Expr>, map: &str, ipv6: bool, port: Option<u16>) -> Self {
+    /// The destination becomes what a map has at some fields and a number that is drawn.
+    pub(crate) fn dnat(
+        self,
+        fields: &[Load],
+        draw: Draw,
+        map: &str,
+        ipv6: bool,
+        port: Option<u16>,
+    ) -> Self {
         const PORT: Register = Register(8);
-        let rule = self.steps(number).step(Expr::Map {
-            map: map.to_owned(),
-            from: SCRATCH,
-            to: Some(SCRATCH),
-        });
-        let value = |port: u16| port.to_be_bytes().to_vec();
-        let rule = rule.steps(port.map(|port| Expr::Immediate {
+        let next = fields.iter().map(|field| field.kind().registers()).sum();
+        let rule = self
+            .steps(loads(fields))
+            .steps(draw.steps(Register(next)))
+            .step(Expr::Map {
+                map: map.to_owned(),
+                from: SCRATCH,
+                to: Some(SCRATCH),
+            });
+        let immediate = |port: u16| Expr::Immediate {
             to: PORT,
-            value: value(port),
-        }));
-        rule.step(Expr::Nat {
+            value: port.to_be_bytes().to_vec(),
+        };
+        rule.steps(port.map(immediate)).step(Expr::Nat {
             kind: NatKind::Destination,
             ipv6,
             address: SCRATCH,
@@ -319,41 +328,43 @@ pub(crate) enum Load {
 }
 
 impl Load {
-    fn step(self, to: Register) -> (Expr, Type) {
+    fn kind(self) -> Type {
+        match self {
+            Self::Address { ipv6: false, .. } => Type::Ip4,
+            Self::Address { ipv6: true, .. } => Type::Ip6,
+            Self::Protocol => Type::Protocol,
+            Self::DestinationPort => Type::Port,
+            Self::InInterface | Self::OutInterface => Type::Interface,
+            Self::SourceMac => Type::Mac,
+        }
+    }
+
+    fn step(self, to: Register) -> Expr {
         let meta = |key| Expr::Meta { key, to };
         match self {
-            Self::Address { end, ipv6 } => {
-                let kind = if ipv6 { Type::Ip6 } else { Type::Ip4 };
-                (address_load(end, ipv6, to), kind)
-            }
-            Self::Protocol => (meta(Meta::Layer4), Type::Protocol),
-            Self::DestinationPort => (port_load(to), Type::Port),
-            Self::InInterface => (meta(Meta::InName), Type::Interface),
-            Self::OutInterface => (meta(Meta::OutName), Type::Interface),
-            Self::SourceMac => {
-                let (offset, length) = (6, 6);
-                (
-                    Expr::Payload {
-                        base: Base::Link,
-                        offset,
-                        length,
-                        to,
-                    },
-                    Type::Mac,
-                )
-            }
+            Self::Address { end, ipv6 } => address_load(end, ipv6, to),
+            Self::Protocol => meta(Meta::Layer4),
+            Self::DestinationPort => port_load(to),
+            Self::InInterface => meta(Meta::InName),
+            Self::OutInterface => meta(Meta::OutName),
+            Self::SourceMac => Expr::Payload {
+                base: Base::Link,
+                offset: 6,
+                length: 6,
+                to,
+            },
         }
     }
 }
 
-fn loads(load: &[Load]) -> Vec<Expr> {
+fn loads(fields: &[Load]) -> Vec<Expr> {
     let mut next = SCRATCH.0;
-    let step = |one: &Load| {
-        let (step, kind) = one.step(Register(next));
-        next += kind.registers();
+    let step = |field: &Load| {
+        let step = field.step(Register(next));
+        next += field.kind().registers();
         step
     };
-    load.iter().map(step).collect()
+    fields.iter().map(step).collect()
 }
 
 fn meta(key: Meta) -> Expr {
@@ -389,29 +400,36 @@ fn port_load(to: Register) -> Expr {
     }
 }
 
-/// Counts up to a modulus, into the first register.
-pub(crate) fn round_robin(modulus: u32) -> Vec<Expr> {
-    vec![Expr::Next {
-        modulus,
-        to: SCRATCH,
-    }]
+/// How a number below a modulus is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Draw {
+    /// One after another.
+    InTurn(u32),
+    /// By the hash of the source address.
+    BySource { modulus: u32, ipv6: bool },
 }
 
-/// A number made of the source address, into the first register.
-pub(crate) fn by_source(ipv6: bool, modulus: u32) -> Vec<Expr> {
-    /// Any number, but the same for good: another would send clients elsewhere.
-    const SEED: u32 = 0x7768_6172;
-    // Not in place: the kernel refuses a hash whose source and destination overlap.
-    let from = Register(4);
-    let length = if ipv6 { 16 } else { 4 };
-    let hash = Expr::Hash {
-        from,
-        length,
-        modulus,
-        seed: SEED,
-        to: SCRATCH,
-    };
-    vec![address_load(End::Source, ipv6, from), hash]
+impl Draw {
+    fn steps(self, to: Register) -> Vec<Expr> {
+        /// Any number, but the same for good: another would send clients elsewhere.
+        const SEED: u32 = 0x7768_6172;
+        // Not in place: the kernel refuses a hash whose source and destination overlap.
+        const FROM: Register = Register(8);
+        match self {
+            Self::InTurn(modulus) => vec![Expr::Next { modulus, to }],
+            Self::BySource { modulus, ipv6 } => {
+                let length = if ipv6 { 16 } else { 4 };
+                let hash = Expr::Hash {
+                    from: FROM,
+                    length,
+                    modulus,
+                    seed: SEED,
+                    to,
+                };
+                vec![address_load(End::Source, ipv6, FROM), hash]
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -124,12 +124,15 @@ impl Hook {
 }
 
 /// A set, or a map if it has data.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Set {
     pub(crate) key: Vec<Type>,
     pub(crate) data: Data,
     /// Whether elements are where ranges begin and end (see [`ranges`]).
     pub(crate) interval: bool,
+    /// How many elements the kernel was told to make room for, once it is there. Without, it makes
+    /// room as it goes, and when many come at once it cannot keep up, and begins again and again.
+    pub(super) room: usize,
     pub(crate) elements: BTreeMap<Key, Value>,
 }
 
@@ -164,12 +167,22 @@ pub(crate) enum Value {
     Verdict(Verdict),
 }
 
+impl PartialEq for Set {
+    /// How much room there is says nothing about what is in it.
+    fn eq(&self, other: &Self) -> bool {
+        self.same_kind(other) && self.elements == other.elements
+    }
+}
+
+impl Eq for Set {}
+
 impl Set {
     pub(crate) fn of(key: impl Into<Vec<Type>>) -> Self {
         Self {
             key: key.into(),
             data: Data::None,
             interval: false,
+            room: 0,
             elements: BTreeMap::new(),
         }
     }
@@ -192,6 +205,27 @@ impl Set {
         self.elements
             .extend(ends.into_iter().map(|key| (key, Value::None)));
         self
+    }
+
+    /// The elements whose keys begin so.
+    pub(crate) fn part(&self, prefix: &[u8]) -> impl Iterator<Item = (&Key, &Value)> {
+        let from = self.elements.range(Key::from(prefix.to_vec())..);
+        from.take_while(move |(key, _)| key.bytes.starts_with(prefix))
+    }
+
+    /// Twice what is in it. When it is full it is made anew, with the whole table.
+    pub(super) fn with_room(&self) -> Self {
+        const LEAST: usize = 64;
+        let room = (self.elements.len() * 2).next_power_of_two().max(LEAST);
+        Self {
+            room,
+            ..self.clone()
+        }
+    }
+
+    /// Of one that was found the room is not known: then the kernel says so.
+    pub(super) fn is_too_small_for(&self, wanted: &Self) -> bool {
+        !self.interval && self.room > 0 && wanted.elements.len() > self.room
     }
 
     pub(super) fn same_kind(&self, other: &Self) -> bool {

@@ -1,17 +1,21 @@
 //! The table of services' addresses.
 //!
-//! `any4` (address → chain) and `ports4` (address . protocol . port → chain) lead to a chain for
-//! each service, whose one rule takes the next backend from the service's own numbered map. So
-//! a changed backend is a changed entry of a small map, and one rule. The same with 6 for IPv6.
+//! `any4` (address → chain) and `ports4` (address . protocol . port → chain) lead to one of some
+//! chains whose only rule draws a number and takes the backend from `backends4` (address . number →
+//! backend). The same with 6 for IPv6. So a changed backend is a few changed entries of one hash
+//! table, and no rule.
+//!
+//! There are few sets and chains on purpose, however many services: the kernel looks for a set by
+//! going through all, and goes through all chains with each transaction. Services that share a
+//! chain share its counter, which could go wrong only with clients that ask two in strict turn.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::ops::Bound;
 
 use super::super::balance;
 use super::super::nft::{
-    At, Chain, Data, Edit, End, Field, Hook, Load, Reject, Rule, Set, TCP, Table, Type, Value,
-    Verdict, by_source, concat, round_robin,
+    At, Chain, Data, Draw, Edit, End, Field, Hook, Key, Load, Reject, Rule, Set, TCP, Table, Type,
+    Value, Verdict, concat,
 };
 use super::{Vip, VipPort};
 
@@ -19,6 +23,9 @@ use super::{Vip, VipPort};
 const BEFORE_NAT: i32 = -110;
 /// After all of them, but before rules that filter.
 const AFTER_NAT: i32 = -90;
+
+/// How many counters there are for each modulus.
+const COUNTERS: u64 = 64;
 
 fn version(ipv6: bool) -> u8 {
     if ipv6 { 6 } else { 4 }
@@ -36,112 +43,110 @@ fn vips(ipv6: bool) -> String {
     format!("vips{}", version(ipv6))
 }
 
-/// The part of names that is the address's. No name begins with another's and a dot.
-fn plain(address: IpAddr) -> String {
-    address.to_string().replace(['.', ':'], "_")
+/// The chain that draws a number for a service, and changes the port if that is asked for.
+fn chain(vip: &Vip, modulus: u32, port: Option<&VipPort>) -> String {
+    let version = version(vip.address.is_ipv6());
+    let draw = if vip.affinity {
+        format!("source{version}_{modulus}")
+    } else {
+        let counter = balance::mix(0, &prefix(vip.address)) % COUNTERS;
+        format!("turn{version}_{modulus}_{counter}")
+    };
+    match port {
+        None => draw,
+        Some(port) => format!("{draw}.{}_{}", port.protocol, port.target),
+    }
 }
 
-fn chain_of(address: IpAddr) -> String {
-    format!("vip_{}", plain(address))
+fn backends(ipv6: bool) -> String {
+    format!("backends{}", version(ipv6))
 }
 
-fn chain_of_port(address: IpAddr, port: &VipPort) -> String {
-    format!("vip_{}.{}_{}", plain(address), port.protocol, port.port)
-}
-
-fn map_of(address: IpAddr) -> String {
-    format!("to_{}", plain(address))
+/// What the keys of a service's elements begin with.
+fn prefix(address: IpAddr) -> Vec<u8> {
+    concat(&[address.into()])
 }
 
 /// What one service has of its own in the table.
 struct Parts {
-    backends: Set,
     chains: BTreeMap<String, Vec<Rule>>,
-    /// Elements of `any`.
-    any: Option<String>,
-    /// Elements of `ports`.
-    ports: BTreeMap<Vec<u8>, String>,
+    /// Elements of `backends`, `any` and `ports`.
+    backends: BTreeMap<Key, Value>,
+    any: BTreeMap<Key, Value>,
+    ports: BTreeMap<Key, Value>,
 }
 
-fn port_key(address: IpAddr, port: &VipPort) -> Vec<u8> {
+fn port_key(address: IpAddr, port: &VipPort) -> Key {
     let protocol = port.protocol.number(address.is_ipv6());
-    concat(&[
+    let fields = [
         address.into(),
         Field::Protocol(protocol),
         Field::Port(port.port),
-    ])
+    ];
+    concat(&fields).into()
 }
 
 fn parts(vip: &Vip, known: Option<&Set>, salt: u64) -> Parts {
     let (address, ipv6) = (vip.address, vip.address.is_ipv6());
     let wanted: BTreeSet<IpAddr> = vip.backends.iter().copied().collect();
+    let known = known.map(|set| numbered(set, address)).unwrap_or_default();
     let places = if vip.affinity {
-        balance::by_weight(&wanted)
+        balance::by_weight(&known, &wanted)
     } else {
-        let known = known.map(numbered).unwrap_or_default();
-        let salt = balance::mix(salt, &concat(&[address.into()]));
-        balance::in_turn(&known, &wanted, salt)
+        balance::in_turn(&known, &wanted, balance::mix(salt, &prefix(address)))
     };
-    let fields = Data::Fields(vec![Type::address(address)]);
-    let mut backends = Set::map([Type::Mark], fields);
-    let count = u32::try_from(places.len()).unwrap_or(u32::MAX);
-    let places = (0..count).zip(&places).map(|(number, backend)| {
-        let backend = Value::Bytes(concat(&[(*backend).into()]));
-        (concat(&[Field::Mark(number)]).into(), backend)
-    });
-    backends.elements = places.collect();
-
-    let number = || {
-        if vip.affinity {
-            by_source(ipv6, count)
-        } else {
-            round_robin(count)
-        }
+    let modulus = u32::try_from(places.len()).unwrap_or(u32::MAX);
+    let element = |(number, backend): (u32, &IpAddr)| {
+        let key = concat(&[address.into(), Field::Mark(number)]);
+        (key.into(), Value::Bytes(concat(&[(*backend).into()])))
     };
-    let map = map_of(address);
-    let note = format!("{} backends", wanted.len());
     let mut parts = Parts {
-        backends,
         chains: BTreeMap::new(),
-        any: None,
+        backends: (0..modulus).zip(&places).map(element).collect(),
+        any: BTreeMap::new(),
         ports: BTreeMap::new(),
     };
     if wanted.is_empty() {
         return parts;
     }
-    // Without a port to change, any protocol will do: pings are answered by a task.
-    let plain = vec![
-        Rule::new()
-            .dnat(number(), &map, ipv6, None)
-            .note(note.clone()),
-    ];
+    let draw = if vip.affinity {
+        Draw::BySource { modulus, ipv6 }
+    } else {
+        Draw::InTurn(modulus)
+    };
+    let to = [Load::Address {
+        end: End::Destination,
+        ipv6,
+    }];
+    let dnat = |rule: Rule, port| vec![rule.dnat(&to, draw, &backends(ipv6), ipv6, port)];
     if vip.ports.is_empty() {
-        parts.any = Some(chain_of(address));
-        parts.chains.insert(chain_of(address), plain);
+        // Without a port to change, any protocol will do: pings are answered by a task.
+        let chain = chain(vip, modulus, None);
+        parts.any.insert(prefix(address).into(), goto(&chain));
+        parts.chains.insert(chain, dnat(Rule::new(), None));
         return parts;
     }
     for port in &vip.ports {
-        let chain = if port.port == port.target {
-            parts.chains.insert(chain_of(address), plain.clone());
-            chain_of(address)
-        } else {
-            let only = Rule::new().protocol(port.protocol.number(ipv6));
-            let rule = only.dnat(number(), &map, ipv6, Some(port.target));
-            let chain = chain_of_port(address, port);
-            parts
-                .chains
-                .insert(chain.clone(), vec![rule.note(note.clone())]);
-            chain
+        let changed = (port.port != port.target).then_some(port);
+        let chain = chain(vip, modulus, changed);
+        let rules = match changed {
+            None => dnat(Rule::new(), None),
+            Some(port) => {
+                let only = Rule::new().protocol(port.protocol.number(ipv6));
+                dnat(only, Some(port.target))
+            }
         };
-        parts.ports.insert(port_key(address, port), chain);
+        parts.ports.insert(port_key(address, port), goto(&chain));
+        parts.chains.insert(chain, rules);
     }
     parts
 }
 
-/// The backends of a map, by their numbers.
-fn numbered(set: &Set) -> Vec<IpAddr> {
-    let entries = set.elements.iter().filter_map(|(key, value)| {
-        let number = u32::from_ne_bytes(key.bytes.as_slice().try_into().ok()?);
+/// The backends of a service, by their numbers.
+fn numbered(set: &Set, address: IpAddr) -> Vec<IpAddr> {
+    let prefix = prefix(address);
+    let entries = set.part(&prefix).filter_map(|(key, value)| {
+        let number = u32::from_ne_bytes(key.bytes.get(prefix.len()..)?.try_into().ok()?);
         let Value::Bytes(bytes) = value else {
             return None;
         };
@@ -175,6 +180,8 @@ fn frame() -> Table {
             .insert(any(ipv6), Set::map([address], Data::Verdict));
         table.sets.insert(ports(ipv6), Set::map(key, Data::Verdict));
         table.sets.insert(vips(ipv6), Set::of([address]));
+        let numbers = Set::map([address, Type::Mark], Data::Fields(vec![address]));
+        table.sets.insert(backends(ipv6), numbers);
 
         let three = [load, Load::Protocol, Load::DestinationPort];
         let family = || Rule::new().family(ipv6);
@@ -205,104 +212,49 @@ pub(super) fn table(all: &[Vip], known: Option<&Table>, salt: u64) -> Table {
     let mut table = frame();
     for vip in all {
         let (address, ipv6) = (vip.address, vip.address.is_ipv6());
-        let set = known.and_then(|known| known.sets.get(&map_of(address)));
+        let set = known.and_then(|known| known.sets.get(&backends(ipv6)));
         let parts = parts(vip, set, salt);
-        table.sets.insert(map_of(address), parts.backends);
         for (name, rules) in parts.chains {
             table.chains.insert(name, Chain { hook: None, rules });
         }
-        let key = concat(&[address.into()]);
-        let mut put = |set: String, key: Vec<u8>, value: Value| {
-            let set = table.sets.get_mut(&set);
-            set.map(|set| set.elements.insert(key.into(), value));
-        };
-        put(vips(ipv6), key.clone(), Value::None);
-        if let Some(chain) = &parts.any {
-            put(any(ipv6), key, goto(chain));
-        }
-        for (key, chain) in &parts.ports {
-            put(ports(ipv6), key.clone(), goto(chain));
+        let own = BTreeMap::from([(prefix(address).into(), Value::None)]);
+        let all = [
+            (vips(ipv6), own),
+            (backends(ipv6), parts.backends),
+            (any(ipv6), parts.any),
+            (ports(ipv6), parts.ports),
+        ];
+        for (name, elements) in all {
+            if let Some(set) = table.sets.get_mut(&name) {
+                set.elements.extend(elements);
+            }
         }
     }
     table
 }
 
-/// What a service has in a table now: keys of `ports`, and chains.
-fn present(table: &Table, address: IpAddr) -> (Vec<Vec<u8>>, Vec<String>) {
-    let mut low = concat(&[address.into()]);
-    low.resize(low.len().next_multiple_of(4), 0);
-    let mut keys = Vec::new();
-    if let Some(set) = table.sets.get(&ports(address.is_ipv6())) {
-        let from = set
-            .elements
-            .range(super::super::nft::Key::from(low.clone())..);
-        let own = from.take_while(|(key, _)| key.bytes.starts_with(&low));
-        keys.extend(own.map(|(key, _)| key.bytes.clone()));
-    }
-    let chain = chain_of(address);
-    let mut chains: Vec<String> = table
-        .chains
-        .contains_key(&chain)
-        .then(|| chain.clone())
-        .into_iter()
-        .collect();
-    // A slash comes right after a dot.
-    let bounds = (
-        Bound::Included(format!("{chain}.")),
-        Bound::Excluded(format!("{chain}/")),
-    );
-    chains.extend(table.chains.range(bounds).map(|(name, _)| name.clone()));
-    (keys, chains)
-}
-
-/// Changes one service.
+/// Changes one service. Chains that nothing leads to any more stay until the whole table is
+/// looked at.
 pub(super) fn change(edit: &mut Edit<'_>, vip: &Vip, salt: u64) {
     let (address, ipv6) = (vip.address, vip.address.is_ipv6());
-    let key = concat(&[address.into()]);
-    let known = edit.table().sets.get(&map_of(address));
-    let parts = parts(vip, known, salt);
-    let (keys, chains) = present(edit.table(), address);
-
-    edit.put(&vips(ipv6), key.clone(), Value::None);
-    edit.set(&map_of(address), &parts.backends);
+    let parts = parts(vip, edit.table().sets.get(&backends(ipv6)), salt);
+    let own = prefix(address);
     for (name, rules) in &parts.chains {
         edit.rules(name, rules);
     }
-    match &parts.any {
-        Some(chain) => edit.put(&any(ipv6), key, goto(chain)),
-        None => edit.take(&any(ipv6), key),
-    }
-    for (key, chain) in &parts.ports {
-        edit.put(&ports(ipv6), key.clone(), goto(chain));
-    }
-    for key in keys
-        .into_iter()
-        .filter(|key| !parts.ports.contains_key(key))
-    {
-        edit.take(&ports(ipv6), key);
-    }
-    for chain in chains
-        .iter()
-        .filter(|chain| !parts.chains.contains_key(*chain))
-    {
-        edit.drop_chain(chain);
-    }
+    edit.put(&vips(ipv6), own.clone(), Value::None);
+    edit.part(&backends(ipv6), &own, &parts.backends);
+    edit.part(&any(ipv6), &own, &parts.any);
+    edit.part(&ports(ipv6), &own, &parts.ports);
 }
 
 /// Removes one service.
 pub(super) fn remove(edit: &mut Edit<'_>, address: IpAddr) {
     let ipv6 = address.is_ipv6();
-    let key = concat(&[address.into()]);
-    let (keys, chains) = present(edit.table(), address);
-    edit.take(&vips(ipv6), key.clone());
-    edit.take(&any(ipv6), key);
-    for key in keys {
-        edit.take(&ports(ipv6), key);
+    let own = prefix(address);
+    for set in [vips(ipv6), any(ipv6), ports(ipv6), backends(ipv6)] {
+        edit.part(&set, &own, &BTreeMap::new());
     }
-    for chain in chains {
-        edit.drop_chain(&chain);
-    }
-    edit.drop_set(&map_of(address));
 }
 
 #[cfg(test)]
@@ -323,18 +275,29 @@ mod tests {
     }
 
     #[test]
-    fn a_service_has_a_map_and_a_chain_of_its_own() {
+    fn a_service_has_a_chain_and_numbers() {
         let table = table(&[vip(1, &[1, 2]), vip(2, &[])], None, 7);
-        assert_eq!(numbered(&table.sets["to_10_0_0_1"]).len(), 2);
-        assert!(table.chains.contains_key("vip_10_0_0_1"));
+        let places = numbered(&table.sets["backends4"], [10, 0, 0, 1].into());
+        assert_eq!(places.len(), 12);
         // One without backends is known, and leads nowhere.
-        assert!(!table.chains.contains_key("vip_10_0_0_2"));
         assert_eq!(table.sets["vips4"].elements.len(), 2);
         assert_eq!(table.sets["any4"].elements.len(), 1);
     }
 
     #[test]
-    fn what_belongs_to_an_address_is_not_mixed_up_with_a_longer_one() {
+    fn many_services_share_few_chains() {
+        let all: Vec<Vip> = (0..=255).map(|last| vip(last, &[1, 2, 3])).collect();
+        let table = table(&all, None, 0);
+        assert_eq!(table.sets["any4"].elements.len(), 256);
+        assert!(
+            (50..=66).contains(&table.chains.len()),
+            "{}",
+            table.chains.len()
+        );
+    }
+
+    #[test]
+    fn what_belongs_to_an_address_is_found_by_it() {
         let port = |port, target| VipPort {
             protocol: Protocol::Tcp,
             port,
@@ -345,8 +308,18 @@ mod tests {
             ..vip(last, &[1])
         };
         let table = table(&[with_port(1), with_port(10), with_port(11)], None, 0);
-        let (keys, chains) = present(&table, [10, 0, 0, 1].into());
-        assert_eq!(chains, ["vip_10_0_0_1.tcp_80"]);
-        assert_eq!(keys, [[10, 0, 0, 1, 6, 0, 0, 0, 0, 80, 0, 0]]);
+        let prefix = prefix([10, 0, 0, 1].into());
+        let keys: Vec<_> = table.sets["ports4"].part(&prefix).collect();
+        assert_eq!(keys.len(), 1);
+        assert_eq!(keys[0].0.bytes, [10, 0, 0, 1, 6, 0, 0, 0, 0, 80, 0, 0]);
+        let chains: Vec<_> = table
+            .chains
+            .keys()
+            .filter(|name| name.contains('.'))
+            .collect();
+        assert!(
+            chains.iter().all(|name| name.ends_with(".tcp_8080")),
+            "{chains:?}"
+        );
     }
 }

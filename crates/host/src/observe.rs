@@ -305,7 +305,10 @@ fn attachment(endpoint: &EndpointSettings) -> Attachment {
         let stated = address.filter(|a| !a.is_empty()).or(given);
         stated.cloned()
     };
-    let v4 = read(endpoint.ip_address.as_ref(), given.and_then(|g| g.ipv4_address.as_ref()));
+    let v4 = read(
+        endpoint.ip_address.as_ref(),
+        given.and_then(|g| g.ipv4_address.as_ref()),
+    );
     let v6 = endpoint.global_ipv6_address.as_ref();
     let v6 = read(v6, given.and_then(|g| g.ipv6_address.as_ref()));
     let mac = endpoint.mac_address.as_ref();

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use wharfie_compose::model::{IpamPool, Network as Definition, Project};
 
 use super::layout::Layout;
-use crate::labels;
 use super::slice::{own, slices_of};
-use super::{Claims, Cidr, Fixed, Network, Networks, Pool, Slices};
+use super::{Cidr, Claims, Fixed, Network, Networks, Pool, Slices};
+use crate::labels;
 
 /// Bytes that a packet of a container may have: those of Ethernet less what VXLAN adds over IPv4
 /// (RFC 7348 section 4.3).
@@ -50,7 +50,10 @@ pub fn localize(
         };
         let addresses = Layout::of(network);
         let addresses = addresses.addresses(first << addresses.slice_size().trailing_zeros());
-        let gateways = (own.gateway.v4.map(IpAddr::V4), own.gateway.v6.map(IpAddr::V6));
+        let gateways = (
+            own.gateway.v4.map(IpAddr::V4),
+            own.gateway.v6.map(IpAddr::V6),
+        );
         let starts = (addresses.v4.map(IpAddr::V4), addresses.v6.map(IpAddr::V6));
         let v4 = pool(network.v4.as_ref(), gateways.0, starts.0, network);
         let v6 = pool(network.v6.as_ref(), gateways.1, starts.1, network);
@@ -60,7 +63,9 @@ pub fn localize(
 
 fn make_local(definition: &mut Definition, network: &Network, pools: Vec<IpamPool>) {
     let hash = wharfie_compose::network_hash(definition);
-    definition.labels.insert(labels::DEFINITION.to_owned(), hash);
+    definition
+        .labels
+        .insert(labels::DEFINITION.to_owned(), hash);
     let resolver = pools.first().map(|p| p.gateway.clone());
     let resolver = resolver.map(|r| (labels::RESOLVER.to_owned(), r));
     definition.labels.extend(resolver);
@@ -141,7 +146,10 @@ mod tests {
             panic!("{local:?}");
         };
         assert_eq!(pool.subnet, "10.128.64.0/18");
-        assert_eq!((pool.gateway.as_str(), pool.ip_range.as_str()), ("10.128.64.129", "10.128.64.128/26"));
+        assert_eq!(
+            (pool.gateway.as_str(), pool.ip_range.as_str()),
+            ("10.128.64.129", "10.128.64.128/26")
+        );
         // Once more changes nothing.
         let once = project.clone();
         localize(&mut project, &networks, &slices, "b", &fixed);

@@ -121,7 +121,8 @@ impl Executor<'_> {
         };
         let networks = service.networks.keys();
         let names = networks.filter_map(|key| project.networks.get(key));
-        let given = names.filter_map(|n| Some((n.name.clone(), addresses(&n.name)?)));
+        let given =
+            names.filter_map(|n| Some((n.name.clone(), addresses(&service.name, &n.name)?)));
         given.collect()
     }
 

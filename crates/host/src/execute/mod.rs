@@ -60,8 +60,8 @@ pub struct ExecuteContext<'a> {
     pub addresses: Option<&'a Addresses>,
 }
 
-/// What a new container gets on a network, if that spans nodes.
-pub type Addresses = dyn Fn(&str) -> Option<Given> + Send + Sync;
+/// What a new container of a service gets on a network, if that spans nodes.
+pub type Addresses = dyn Fn(&str, &str) -> Option<Given> + Send + Sync;
 
 /// Finds a container of another node by its name.
 pub type Elsewhere = dyn Fn(&str) -> Option<Container> + Send + Sync;

@@ -191,7 +191,12 @@ fn input(underlay: Option<&str>) -> Vec<Rule> {
         .protocol(UDP)
         .in_set(&[Load::DestinationPort], "closed", true)
         .in_set(&[Load::InInterface], "bridges", true);
-    rules.push(closed.counter().drop().note("the cluster's port, by a network"));
+    rules.push(
+        closed
+            .counter()
+            .drop()
+            .note("the cluster's port, by a network"),
+    );
     if let Some(device) = underlay {
         let rule = vxlan().not_in_interface(device).to_local();
         rules.push(rule.counter().drop().note("VXLAN beside the encryption"));

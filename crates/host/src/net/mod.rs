@@ -31,7 +31,7 @@ pub use hold::Hold;
 pub use isolation::{IsolatedNetwork, Isolation, Isolator};
 pub use mac::Mac;
 pub use netns::Namespace;
-pub use overlay::{bridges, Changes, Endpoint, Overlay, Overlays, VXLAN_PORT};
+pub use overlay::{Changes, Endpoint, Overlay, Overlays, VXLAN_PORT, bridges};
 pub use protocol::Protocol;
 pub use purge::{Purged, purge};
 pub use vip::{Vip, VipPort, Vips};

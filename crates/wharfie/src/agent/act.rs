@@ -330,7 +330,7 @@ impl Keeper {
             node: String::new(),
         });
         let elsewhere = self.elsewhere(name);
-        let addresses = self.addresses();
+        let addresses = self.addresses(work.project);
         let context = ExecuteContext {
             project: work.project,
             seen: work.seen,
@@ -440,7 +440,7 @@ impl Keeper {
         };
         let scope = scope(&intent, name, project.as_ref());
         let seen = engine.observe(scope).await?;
-        let addresses = self.addresses();
+        let addresses = self.addresses(project.as_ref());
         // What is wanted was written before.
         let plan = intent.plan(kept.stack.as_ref(), project.as_ref(), &seen, None);
         let plan = plan.map_err(|refusal| Failure::failed(refusal.to_string()))?;

@@ -16,7 +16,7 @@ use wharfie_host::{Change, Engine, Event, ExecuteContext, Happened, Progress, Sc
 
 use super::fleet::Fleet;
 use super::images::Images;
-use super::networks::Addressing;
+use super::networks::{Addressing, Holds};
 use super::report::News;
 use super::settings::Settings;
 use super::slot::{Kept, Slot};
@@ -45,6 +45,8 @@ pub(super) struct Keeper {
     closing: AtomicBool,
     /// Networks, or what runs on them, may be others.
     pub(super) network_news: Notify,
+    /// Addresses that wait for their firewalls.
+    pub(super) holds: Holds,
     /// Addresses that were given to containers.
     pub(super) addressing: Addressing,
     /// What is wanted could not be written a moment ago.
@@ -106,6 +108,7 @@ impl Keeper {
             book: Book::default(),
             closing: AtomicBool::new(false),
             network_news: Notify::new(),
+            holds: Holds::default(),
             addressing: Addressing::default(),
             unwritable: AtomicBool::new(false),
             images: OnceLock::new(),
@@ -390,7 +393,12 @@ impl Keeper {
     }
 
     /// Heals a stack once; when to look again.
-    async fn heal(self: &Arc<Self>, slot: &Slot, kept: &mut Kept, cancel: watch::Receiver<bool>) -> Duration {
+    async fn heal(
+        self: &Arc<Self>,
+        slot: &Slot,
+        kept: &mut Kept,
+        cancel: watch::Receiver<bool>,
+    ) -> Duration {
         let settings = self.settings.borrow().clone();
         let resync = Duration::from_millis(settings.resync);
         let Ok(engine) = self.engine() else {
@@ -511,7 +519,7 @@ impl Keeper {
         self.show(slot, kept);
         let recorder = Recorder::default();
         let elsewhere = self.elsewhere(&slot.name);
-        let addresses = self.addresses();
+        let addresses = self.addresses(Some(&part.stack.project));
         let context = ExecuteContext {
             project: Some(&part.stack.project),
             seen,

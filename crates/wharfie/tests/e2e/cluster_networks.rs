@@ -55,16 +55,30 @@ fn three_tiers_on_three_hosts_are_as_on_one() {
     soon(|| says(h1, "web", "app", &app));
     soon(|| says(h1, "app", "db", "on-db"));
     soon(|| says(h1, "db", "app", &app));
-    for name in ["app.tiers", "app.tiers.internal", "1.app", "tasks.app", "tiers-app-1"] {
+    for name in [
+        "app.tiers",
+        "app.tiers.internal",
+        "1.app",
+        "tasks.app",
+        "tiers-app-1",
+    ] {
         says(h1, "web", name, &app).unwrap();
     }
     says(h1, "app", "store", "on-db").unwrap();
     says(h1, "app", "web", "on-web").unwrap();
     // What shares no network is not there, by name or by address.
-    for (from, server) in [("web", "db"), ("db", "web"), ("web", "store"), ("web", "db.tiers")] {
+    for (from, server) in [
+        ("web", "db"),
+        ("db", "web"),
+        ("web", "store"),
+        ("web", "db.tiers"),
+    ] {
         assert_eq!(get(h1, from, server), "", "{from} to {server}");
     }
-    let (db, web) = (address(h3, "db-1", "tiers_back"), address(h1, "web-1", "tiers_front"));
+    let (db, web) = (
+        address(h3, "db-1", "tiers_back"),
+        address(h1, "web-1", "tiers_front"),
+    );
     assert!(!db.is_empty() && !web.is_empty());
     says(h1, "app", &db, "on-db").unwrap();
     assert_eq!(get(h1, "web", &db), "");
@@ -120,4 +134,58 @@ fn an_address_stands_for_all_tasks() {
         ensure!(met.len() == 1, "{met:?}");
         Ok(())
     });
+}
+
+const WALLS: &str = "
+x-base: &base
+  image: busybox
+  init: true
+  stop_grace_period: 0s
+  command: [sh, -c, 'mkdir /w; hostname >/w/index.html; httpd -p 81 -h /w; exec httpd -f -h /w']
+services:
+  vault:
+    <<: *base
+    hostname: on-vault
+    deploy: {placement: {constraints: [node.hostname == h1]}}
+    x-wharfie:
+      firewall:
+        ingress:
+          - {protocol: tcp, ports: [80], service: friend}
+        egress:
+          - {protocol: tcp, ports: [80], network: default}
+  friend: {<<: *base, hostname: on-friend, deploy: {placement: {constraints: [node.hostname == h2]}}}
+  foe: {<<: *base, hostname: on-foe, deploy: {placement: {constraints: [node.hostname == h2]}}}
+";
+
+#[test]
+fn a_firewall_lets_through_what_it_says_and_no_more() {
+    let Some(cluster) = Cluster::of(2, "walls", WALLS) else {
+        return;
+    };
+    let h1 = cluster.node(1);
+    h1.ok("up -d");
+    soon(|| says(h1, "friend", "vault", "on-vault"));
+    soon(|| says(h1, "vault", "friend", "on-friend"));
+    soon(|| says(h1, "foe", "friend", "on-friend"));
+    let get_81 = |from: &str, server: &str| {
+        let ask = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 {server} 81 | tail -n 1");
+        let said = h1.run(["exec", "-T", from, "sh", "-c", ask.as_str()]);
+        said.stdout.trim().to_owned()
+    };
+    assert_eq!(get_81("foe", "friend"), "on-friend");
+    assert_eq!(get(h1, "foe", "vault"), "");
+    assert_eq!(get_81("friend", "vault"), "");
+    assert_eq!(get_81("vault", "friend"), "");
+    // What a task may be asked by follows its tasks, wherever they go.
+    h1.ok("up -d --scale friend=2");
+    soon(|| {
+        for name in ["1.friend", "2.friend"] {
+            says(h1, "vault", name, "on-friend")?;
+        }
+        let ask = "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 vault 80 | tail -n 1";
+        let said = h1.run(["exec", "-T", "--index", "2", "friend", "sh", "-c", ask]);
+        ensure!(said.stdout.trim() == "on-vault", "{said}");
+        Ok(())
+    });
+    h1.ok("down -t 0");
 }

@@ -83,8 +83,7 @@ impl Rule {
     }
 
     pub(crate) fn in_interface(self, name: &str) -> Self {
-        let name = Field::Interface(name.to_owned()).bytes();
-        self.equals(meta(Meta::InName), name)
+        self.equals(meta(Meta::InName), interface(name))
     }
 
     pub(crate) fn not_in_interface(self, name: &str) -> Self {
@@ -96,8 +95,7 @@ impl Rule {
     }
 
     pub(crate) fn out_interface(self, name: &str) -> Self {
-        let name = Field::Interface(name.to_owned()).bytes();
-        self.equals(meta(Meta::OutName), name)
+        self.equals(meta(Meta::OutName), interface(name))
     }
 
     pub(crate) fn destination_port(self, port: u16) -> Self {
@@ -325,6 +323,14 @@ pub(crate) enum Load {
     InInterface,
     OutInterface,
     SourceMac,
+}
+
+/// A name to compare with; a `*` at its end stands for anything.
+fn interface(name: &str) -> Vec<u8> {
+    match name.strip_suffix('*') {
+        Some(beginning) => beginning.as_bytes().to_vec(),
+        None => Field::Interface(name.to_owned()).bytes(),
+    }
 }
 
 impl Load {

@@ -8,8 +8,8 @@ use netlink_packet_route::link::{
     InfoPortKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 
-use super::super::{Error, Mac};
 use super::super::route::{Change, Route};
+use super::super::{Error, Mac};
 use super::Overlay;
 
 /// What our devices' aliases begin with; the network's name follows.

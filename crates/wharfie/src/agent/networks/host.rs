@@ -91,7 +91,10 @@ mod tests {
         assert_eq!(device, "eth0");
         let line = "fd000000000000000000000000000000 40 00000000000000000000000000000000 00 00000000000000000000000000000000 00000100 00000001 00000000 00000001     eth1";
         let (cidr, device) = route_v6(line).unwrap();
-        assert_eq!((cidr.to_string().as_str(), device.as_str()), ("fd00::/64", "eth1"));
+        assert_eq!(
+            (cidr.to_string().as_str(), device.as_str()),
+            ("fd00::/64", "eth1")
+        );
         assert!(route_v4("").is_none() && route_v6("x").is_none());
     }
 }

@@ -10,6 +10,7 @@ use wharfie_core::Share;
 use wharfie_core::network::{self, Claims, Fixed, SLICE, Slice, slice_name};
 use wharfie_host::translate::Given;
 
+use super::walls::has_wall;
 use super::{NetworkBook, Puts};
 use crate::agent::keeper::{Keeper, now, with_replica};
 use crate::failure::Failure;
@@ -99,7 +100,11 @@ impl Keeper {
         if network::choose(object, claims, &me, &fixed, &used, None).is_some() {
             return Ok(());
         }
-        let called = |id: &str| self.fleet.by_id(id).map_or_else(|| id.to_owned(), |n| n.name);
+        let called = |id: &str| {
+            self.fleet
+                .by_id(id)
+                .map_or_else(|| id.to_owned(), |n| n.name)
+        };
         let index = network::claim(name, object, claims, &me, called);
         let index = index.map_err(|e| Failure::failed(e.to_string()))?;
         let slice = Slice {
@@ -130,16 +135,33 @@ impl Keeper {
         used
     }
 
-    /// Gives addresses to new containers.
+    /// Gives addresses to new containers of a stack. Those whose service has a firewall are cut off until
+    /// that is there.
     pub(in crate::agent) fn addresses(
         self: &Arc<Self>,
-    ) -> impl Fn(&str) -> Option<Given> + Send + Sync + use<> {
+        project: Option<&Project>,
+    ) -> impl Fn(&str, &str) -> Option<Given> + Send + Sync + use<> {
         let (keeper, book) = (Arc::clone(self), self.book.networks());
         let fixed = book.fixed(&self.book.stacks());
         let alone = self.is_alone();
-        move |name| match alone {
-            true => None,
-            false => keeper.give(name, &book, &fixed),
+        let walled: BTreeSet<String> = project
+            .map(|project| {
+                let services = project.services.values();
+                let walled = services.filter(|s| has_wall(project, s));
+                walled.map(|s| s.name.clone()).collect()
+            })
+            .unwrap_or_default();
+        move |service, name| {
+            let given = match alone {
+                true => None,
+                false => keeper.give(name, &book, &fixed),
+            }?;
+            if walled.contains(service) {
+                let (v4, v6) = (given.v4.map(IpAddr::V4), given.v6.map(IpAddr::V6));
+                let addresses: Vec<IpAddr> = v4.into_iter().chain(v6).collect();
+                keeper.holds.hold(&addresses, now());
+            }
+            Some(given)
         }
     }
 

@@ -5,6 +5,7 @@ mod host;
 mod local;
 mod plane;
 mod view;
+mod walls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -21,6 +22,7 @@ use super::world::{Entry, read_all};
 pub(super) use host::routes;
 pub(super) use local::Addressing;
 pub(super) use plane::keep;
+pub(super) use walls::Holds;
 
 /// What is to be written: objects, or that they go.
 pub(super) type Puts = Vec<(Key, Option<serde_json::Value>)>;

@@ -13,12 +13,13 @@ use wharfie_core::network::overlay::overlays;
 use wharfie_core::network::{self, Catalog, MTU, Outside, VipKey, bridge_name};
 use wharfie_edge::dns;
 use wharfie_host::net::{
-    Endpoint, IsolatedNetwork, Isolation, Isolator, Mac, Namespace, Overlay, Overlays, VXLAN_PORT,
-    Vip, Vips,
+    ContainerFirewall, Endpoint, Firewall, IsolatedNetwork, Isolation, Isolator, Mac, Namespace,
+    Overlay, Overlays, VXLAN_PORT, Vip, Vips,
 };
 
 use super::view::Scene;
-use crate::agent::keeper::Keeper;
+use super::walls::{Holds, Walls, for_kernel, walls};
+use crate::agent::keeper::{Keeper, now};
 
 /// Changes come in crowds: so long is waited for the others.
 const CROWD: Duration = Duration::from_millis(3);
@@ -34,6 +35,7 @@ struct Inside {
     namespace: Namespace,
     vips: Vips,
     wanted: Vec<Vip>,
+    wall: Option<(ContainerFirewall, Firewall)>,
 }
 
 /// What the kernel was told.
@@ -44,6 +46,8 @@ struct Plane {
     isolator: Option<Isolator>,
     /// UDP port of the cluster.
     port: u16,
+    /// What agents before this one held was let go.
+    tidied: bool,
     /// By the ids of containers.
     inside: BTreeMap<String, Inside>,
     /// What went wrong last: it is said once.
@@ -63,20 +67,29 @@ pub(in crate::agent) async fn keep(keeper: Arc<Keeper>) {
     loop {
         let mut pause = REPAIR;
         let scene = keeper.scene();
-        if !scene.book.networks.is_empty() || plane.overlays.is_some() {
+        let resolvers = resolvers(&scene);
+        let known = asked(&resolvers);
+        let walls = scene.with(|world| walls(world, &known));
+        let idle = scene.book.networks.is_empty() && walls.is_empty();
+        if !idle || plane.isolator.is_some() || !plane.inside.is_empty() {
             let made = scene.with(|world| Catalog::of(world, Outside::default()));
             catalog.send_replace(Arc::new(made));
-            let failed = server.listen(&resolvers(&scene)).await;
+            let failed = server.listen(&resolvers).await;
             for (address, error) in &failed {
                 plane.say(format!("nothing can be answered at {address}: {error}"));
             }
-            let pids = pids(&keeper, &scene, &plane).await;
+            let pids = pids(&keeper, (&scene, &walls), &plane).await;
             let repair = repaired.elapsed() >= REPAIR;
             if repair {
                 repaired = tokio::time::Instant::now();
             }
+            let holds = Arc::clone(&keeper);
             let work = move || {
-                let done = plane.apply(&scene, &pids, repair);
+                let walls = (&walls, &known);
+                let done = plane.apply(&scene, walls, &pids, &holds.holds, repair);
+                if repair {
+                    holds.holds.expire(now());
+                }
                 (plane, done)
             };
             let Ok((back, done)) = tokio::task::spawn_blocking(work).await else {
@@ -119,13 +132,29 @@ fn resolvers(scene: &Scene) -> BTreeSet<SocketAddr> {
     each.map(|address| SocketAddr::new(address, DNS)).collect()
 }
 
+/// Everybody whom a container may ask for names: this node, and those that the host asks.
+fn asked(own: &BTreeSet<SocketAddr>) -> BTreeSet<IpAddr> {
+    let file = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let lines = file.lines().filter_map(|l| l.strip_prefix("nameserver"));
+    let outside = lines.filter_map(|l| l.trim().parse().ok());
+    own.iter().map(SocketAddr::ip).chain(outside).collect()
+}
+
 /// First processes of the containers whose namespaces are not known yet.
-async fn pids(keeper: &Keeper, scene: &Scene, plane: &Plane) -> BTreeMap<String, u32> {
+async fn pids(
+    keeper: &Keeper,
+    (scene, walls): (&Scene, &Walls),
+    plane: &Plane,
+) -> BTreeMap<String, u32> {
     let mut pids = BTreeMap::new();
     let (Some(here), Ok(engine)) = (scene.here(), keeper.engine()) else {
         return pids;
     };
-    for container in here.containers.iter().filter(|c| is_served(scene, c)) {
+    for container in here
+        .containers
+        .iter()
+        .filter(|c| is_served(scene, walls, c))
+    {
         // Made anew it is another process.
         let known = plane.inside.get(&container.id);
         let same = |i: &Inside| Namespace::of_process(i.pid).is_ok_and(|n| n.is_same(&i.namespace));
@@ -147,9 +176,15 @@ async fn pids(keeper: &Keeper, scene: &Scene, plane: &Plane) -> BTreeMap<String,
 }
 
 /// Whether something is to be set up in a container's namespace.
-fn is_served(scene: &Scene, container: &network::Running) -> bool {
+fn is_served(scene: &Scene, walls: &Walls, container: &network::Running) -> bool {
     let on = |name: &String| scene.book.networks.contains_key(name);
-    container.state == State::Running && container.networks.keys().any(on)
+    let served = container.networks.keys().any(on) || walls.contains_key(&service_of(container));
+    container.state == State::Running && container.joined.is_empty() && served
+}
+
+/// A container's stack and service.
+fn service_of(container: &network::Running) -> (String, String) {
+    (container.stack.clone(), container.service.clone())
 }
 
 impl Plane {
@@ -161,7 +196,14 @@ impl Plane {
     }
 
     /// Has the kernel do what is to be; whether all could be done.
-    fn apply(&mut self, scene: &Scene, pids: &BTreeMap<String, u32>, repair: bool) -> bool {
+    fn apply(
+        &mut self,
+        scene: &Scene,
+        walls: (&Walls, &BTreeSet<IpAddr>),
+        pids: &BTreeMap<String, u32>,
+        holds: &Holds,
+        repair: bool,
+    ) -> bool {
         let mut failed = Vec::new();
         if let Err(e) = self.part(scene) {
             failed.push(e.to_string());
@@ -169,7 +211,12 @@ impl Plane {
         if let Err(e) = self.span(scene, repair) {
             failed.push(e.to_string());
         }
-        failed.extend(self.serve(scene, pids, repair));
+        failed.extend(self.serve(scene, walls, pids, holds, repair));
+        if !self.tidied {
+            // An agent before this one may have left some.
+            holds.tidy();
+            self.tidied = true;
+        }
         let done = failed.is_empty();
         failed.into_iter().for_each(|f| self.say(f));
         done
@@ -261,35 +308,50 @@ impl Plane {
     fn serve(
         &mut self,
         scene: &Scene,
+        (walls, resolvers): (&Walls, &BTreeSet<IpAddr>),
         pids: &BTreeMap<String, u32>,
+        holds: &Holds,
         repair: bool,
     ) -> Vec<String> {
         let balanced = scene.with(balance);
-        let containers = scene.here().map(|n| n.containers.as_slice()).unwrap_or_default();
+        let containers = scene
+            .here()
+            .map(|n| n.containers.as_slice())
+            .unwrap_or_default();
         let served: BTreeMap<&String, &network::Running> = containers
             .iter()
-            .filter(|c| is_served(scene, c))
+            .filter(|c| is_served(scene, walls, c))
             .map(|c| (&c.id, c))
             .collect();
         self.inside.retain(|id, _| served.contains_key(id));
         let mut failed = Vec::new();
         for (id, container) in served {
-            let wanted = vips(&balanced, container);
-            if let Err(e) = self.serve_one(id, pids.get(id).copied(), wanted, repair) {
-                self.inside.remove(id);
-                failed.push(format!("container {}: {e}", container.name));
+            let wall = walls.get(&service_of(container));
+            let wall = wall.map(|rules| for_kernel(&container.name, rules, resolvers));
+            let wanted = (vips(&balanced, container), wall);
+            match self.serve_one(id, pids.get(id).copied(), wanted, repair) {
+                Ok(true) => {
+                    let at = container.networks.values();
+                    holds.lift(at.flat_map(network::Attachment::addresses));
+                }
+                Ok(false) => {}
+                Err(e) => {
+                    self.inside.remove(id);
+                    failed.push(format!("container {}: {e}", container.name));
+                }
             }
         }
         failed
     }
 
+    /// The same for one container; whether it is there.
     fn serve_one(
         &mut self,
         id: &str,
         pid: Option<u32>,
-        wanted: Vec<Vip>,
+        (wanted, wall): (Vec<Vip>, Option<Firewall>),
         repair: bool,
-    ) -> Result<(), wharfie_host::net::Error> {
+    ) -> Result<bool, wharfie_host::net::Error> {
         if let Some(pid) = pid {
             let namespace = Namespace::of_process(pid)?;
             let known = self.inside.get(id);
@@ -300,17 +362,48 @@ impl Plane {
                     namespace,
                     vips,
                     wanted: Vec::new(),
+                    wall: None,
                 };
                 self.inside.insert(id.to_owned(), inside);
             }
         }
         let Some(inside) = self.inside.get_mut(id) else {
-            return Ok(());
+            return Ok(false);
         };
+        // First: what it may do comes before what it can.
+        inside.wall(wall, repair)?;
         if inside.wanted != wanted || (repair && !inside.vips.is_intact()?) {
             inside.vips.apply(&wanted)?;
             inside.wanted = wanted;
         }
+        Ok(true)
+    }
+}
+
+impl Inside {
+    fn wall(
+        &mut self,
+        wanted: Option<Firewall>,
+        repair: bool,
+    ) -> Result<(), wharfie_host::net::Error> {
+        let Some(wanted) = wanted else {
+            return match self.wall.take() {
+                Some((mut open, _)) => open.purge(),
+                None => Ok(()),
+            };
+        };
+        let mut open = match self.wall.take() {
+            Some((mut open, known)) => {
+                if known == wanted && (!repair || open.is_intact()?) {
+                    self.wall = Some((open, known));
+                    return Ok(());
+                }
+                open
+            }
+            None => ContainerFirewall::open(&self.namespace)?,
+        };
+        open.apply(&wanted)?;
+        self.wall = Some((open, wanted));
         Ok(())
     }
 }

@@ -108,6 +108,10 @@ fn running(c: &ReportedContainer) -> Running {
         dying: false,
         hostname: String::new(),
         joined: c.joined.clone(),
-        networks: c.attachments.iter().map(|(n, a)| (n.clone(), *a)).collect::<BTreeMap<_, _>>(),
+        networks: c
+            .attachments
+            .iter()
+            .map(|(n, a)| (n.clone(), *a))
+            .collect::<BTreeMap<_, _>>(),
     }
 }

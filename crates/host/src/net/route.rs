@@ -48,14 +48,6 @@ impl Change {
         }
     }
 
-    /// Makes something, unless it is there.
-    pub(crate) fn ensure(message: RouteNetlinkMessage) -> Self {
-        Self {
-            tolerated: &[Errno::EXIST],
-            ..Self::create(message)
-        }
-    }
-
     /// Changes something that is there.
     pub(crate) fn modify(message: RouteNetlinkMessage) -> Self {
         Self {

@@ -7,6 +7,7 @@ mod hold;
 mod isolation;
 mod lab;
 mod overlay;
+mod published;
 mod purge;
 mod talk;
 mod vip;

@@ -45,7 +45,6 @@ pub(crate) enum Ct {
 /// `enum ip_conntrack_dir`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {
-    Original = 0,
     Reply = 1,
 }
 
@@ -69,8 +68,6 @@ pub(crate) enum Reject {
     TcpReset,
     /// `NFT_REJECT_ICMPX_PORT_UNREACH`, which both families have.
     PortUnreachable,
-    /// `NFT_REJECT_ICMPX_ADMIN_PROHIBITED`
-    Prohibited,
 }
 
 /// What is asked of the routing table: always the kind of the destination.
@@ -333,7 +330,6 @@ impl Expr {
                 let (kind, code) = match how {
                     Reject::TcpReset => (1, 0),
                     Reject::PortUnreachable => (2, 1),
-                    Reject::Prohibited => (2, 3),
                 };
                 data.u32_be(1, kind).u8(2, code);
             }

@@ -10,10 +10,10 @@ mod rule;
 mod table;
 
 pub(crate) use dump::Counted;
-pub(crate) use expr::{Reject, Verdict};
+pub(crate) use expr::{Direction, Reject, Verdict};
 pub(crate) use field::{Field, Type, concat};
 pub(crate) use live::{Edit, Live, connect, remove};
-pub(crate) use rule::{Draw, End, Load, Rule, TCP, UDP};
+pub(crate) use rule::{Draw, End, Load, NewPort, Rule, TCP, UDP};
 pub(crate) use table::{
     At, Chain, Data, Family, Hook, Key, Policy, Set, Table, TableId, Value, range_of, ranges,
 };

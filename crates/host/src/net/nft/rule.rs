@@ -258,9 +258,8 @@ impl Rule {
         draw: Draw,
         map: &str,
         ipv6: bool,
-        port: Option<u16>,
+        port: NewPort,
     ) -> Self {
-        const PORT: Register = Register(8);
         let next = fields.iter().map(|field| field.kind().registers()).sum();
         let rule = self
             .steps(loads(fields))
@@ -270,16 +269,58 @@ impl Rule {
                 from: SCRATCH,
                 to: Some(SCRATCH),
             });
+        let behind = Register(if ipv6 { Type::Ip6 } else { Type::Ip4 }.registers());
         let immediate = |port: u16| Expr::Immediate {
-            to: PORT,
+            to: behind,
             value: port.to_be_bytes().to_vec(),
         };
-        rule.steps(port.map(immediate)).step(Expr::Nat {
+        let (given, register) = match port {
+            NewPort::Same => (None, None),
+            NewPort::Given(port) => (Some(immediate(port)), Some(behind)),
+            NewPort::FromMap => (None, Some(behind)),
+        };
+        rule.steps(given).step(Expr::Nat {
             kind: NatKind::Destination,
             ipv6,
             address: SCRATCH,
-            port: port.map(|_| PORT),
+            port: register,
         })
+    }
+
+    /// The connection gets the mark that a map has at some fields.
+    pub(crate) fn mark_connection(self, fields: &[Load], map: &str) -> Self {
+        let lookup = Expr::Map {
+            map: map.to_owned(),
+            from: SCRATCH,
+            to: Some(SCRATCH),
+        };
+        self.steps(loads(fields)).step(lookup).step(Expr::SetCt {
+            key: Ct::Mark,
+            from: SCRATCH,
+        })
+    }
+
+    /// The connection has one of our marks: some bits are as given.
+    pub(crate) fn connection_mark(self, mask: u32, mark: u32) -> Self {
+        let masked = Expr::Bitwise {
+            from: SCRATCH,
+            to: SCRATCH,
+            mask: mask.to_ne_bytes().to_vec(),
+        };
+        self.step(ct(Ct::Mark)).equals(masked, mark.to_ne_bytes())
+    }
+
+    /// The packet gets the connection's mark.
+    pub(crate) fn restore_mark(self) -> Self {
+        self.step(ct(Ct::Mark)).step(Expr::SetMeta {
+            key: Meta::Mark,
+            from: SCRATCH,
+        })
+    }
+
+    /// The source becomes an address of the device that the packet leaves by.
+    pub(crate) fn masquerade(self) -> Self {
+        self.step(Expr::Masquerade)
     }
 
     /// The steps as bytes: the list of a rule message.
@@ -305,6 +346,15 @@ impl Rule {
         let note: String = self.note.chars().take(NOTE_LIMIT / 4).collect();
         format!("{note} ({tag})")
     }
+}
+
+/// The destination port of a packet whose destination is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NewPort {
+    Same,
+    Given(u16),
+    /// It follows the address in the map.
+    FromMap,
 }
 
 /// Which end of a packet.

@@ -14,8 +14,8 @@ use std::net::IpAddr;
 
 use super::super::balance;
 use super::super::nft::{
-    At, Chain, Data, Draw, Edit, End, Field, Hook, Key, Load, Reject, Rule, Set, TCP, Table, Type,
-    Value, Verdict, concat,
+    At, Chain, Data, Draw, Edit, End, Field, Hook, Key, Load, NewPort, Reject, Rule, Set, TCP,
+    Table, Type, Value, Verdict, concat,
 };
 use super::{Vip, VipPort};
 
@@ -123,17 +123,17 @@ fn parts(vip: &Vip, known: Option<&Set>, salt: u64) -> Parts {
         // Without a port to change, any protocol will do: pings are answered by a task.
         let chain = chain(vip, modulus, None);
         parts.any.insert(prefix(address).into(), goto(&chain));
-        parts.chains.insert(chain, dnat(Rule::new(), None));
+        parts.chains.insert(chain, dnat(Rule::new(), NewPort::Same));
         return parts;
     }
     for port in &vip.ports {
         let changed = (port.port != port.target).then_some(port);
         let chain = chain(vip, modulus, changed);
         let rules = match changed {
-            None => dnat(Rule::new(), None),
+            None => dnat(Rule::new(), NewPort::Same),
             Some(port) => {
                 let only = Rule::new().protocol(port.protocol.number(ipv6));
-                dnat(only, Some(port.target))
+                dnat(only, NewPort::Given(port.target))
             }
         };
         parts.ports.insert(port_key(address, port), goto(&chain));

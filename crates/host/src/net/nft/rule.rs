@@ -185,7 +185,7 @@ impl Rule {
         self.any_bit(ct(Ct::State), ESTABLISHED_OR_RELATED)
     }
 
-    pub(crate) fn is_new(self) -> Self {
+    pub(crate) fn of_new(self) -> Self {
         self.any_bit(ct(Ct::State), NEW)
     }
 
@@ -214,7 +214,7 @@ impl Rule {
     }
 
     /// The destination is an address of this host.
-    pub(crate) fn to_local(self) -> Self {
+    pub(crate) fn for_local(self) -> Self {
         let fib = Expr::Fib {
             of: Fib::DestinationType,
             to: SCRATCH,

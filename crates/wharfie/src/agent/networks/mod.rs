@@ -68,7 +68,7 @@ impl NetworkBook {
 }
 
 /// Names of the networks that a stack's services are on.
-fn used_by<'a>(stack: &'a Stack) -> BTreeSet<&'a str> {
+fn used_by(stack: &Stack) -> BTreeSet<&str> {
     let services = stack.active.iter();
     let services = services.filter_map(|s| stack.project.any_service(s));
     services

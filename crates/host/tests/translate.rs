@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use wharfie_compose::model::{Network, Project, Volume};
 use wharfie_host::ApiVersion;
-use wharfie_host::translate::{Other, Wanted, network_request, request, volume_request};
+use wharfie_host::translate::{Given, Other, Wanted, network_request, request, volume_request};
 
 const NEW: ApiVersion = ApiVersion(1, 51);
 const OLD: ApiVersion = ApiVersion(1, 41);
@@ -44,6 +44,7 @@ fn body(service: &Value, api: ApiVersion) -> Value {
     let project = project(service);
     let others = others();
     let wanted = Wanted {
+        given: BTreeMap::new(),
         project: &project,
         service: &project.services["a"],
         number: 1,
@@ -1041,6 +1042,7 @@ fn anonymous_volumes_are_taken_over() {
     let project = project(&json!({"image": "i", "volumes": [{"type": "volume", "target": "/t"}]}));
     let inherited = [("/t", "one"), ("/from/image", "two")];
     let wanted = Wanted {
+        given: BTreeMap::new(),
         project: &project,
         service: &project.services["a"],
         number: 1,
@@ -1093,4 +1095,40 @@ fn a_volume_with_everything() {
     assert_eq!(body["DriverOpts"], json!({"k": "v"}));
     assert_eq!(body["Labels"]["l"], "m");
     assert_eq!(body["Labels"]["com.docker.compose.volume"], "key");
+}
+
+#[test]
+fn on_a_network_of_several_nodes_the_node_gives_addresses_and_answers_for_names() {
+    let project = project(&json!({
+        "image": "i", "dns": ["192.0.2.53"],
+        "networks": {"front": {"aliases": ["www"], "priority": 1}, "back": {"aliases": ["store"]}},
+    }));
+    let given = Given {
+        v4: Some([10, 128, 0, 2].into()),
+        resolver: Some([10, 128, 0, 1].into()),
+        ..Given::default()
+    };
+    let wanted = Wanted {
+        given: [("demo_front".to_owned(), given)].into(),
+        project: &project,
+        service: &project.services["a"],
+        number: 1,
+        oneoff: false,
+        image_id: String::new(),
+        others: &BTreeMap::new(),
+        inherited: BTreeMap::new(),
+        socket: None,
+    };
+    let made = request(&wanted, "demo-a-1", NEW).body;
+    let dns = made.host_config.unwrap().dns.unwrap();
+    assert_eq!(dns, ["10.128.0.1", "192.0.2.53"]);
+    let endpoints = made.networking_config.unwrap().endpoints_config.unwrap();
+    let front = &endpoints["demo_front"];
+    // A name that the Engine knows is answered by it, and hides other nodes' tasks.
+    assert_eq!(front.aliases.as_ref().unwrap(), &["demo-a-1"]);
+    let ipam = front.ipam_config.as_ref().unwrap();
+    assert_eq!(ipam.ipv4_address.as_deref(), Some("10.128.0.2"));
+    let back = &endpoints["demo_back"];
+    assert_eq!(back.aliases.as_ref().unwrap(), &["demo-a-1", "a", "store"]);
+    assert!(back.ipam_config.is_none());
 }

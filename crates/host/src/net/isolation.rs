@@ -176,7 +176,7 @@ fn prerouting() -> Vec<Rule> {
 fn input(underlay: Option<&str>) -> Vec<Rule> {
     let mut rules = vec![Rule::new().in_interface("lo").accept()];
     if let Some(device) = underlay {
-        let rule = vxlan().not_in_interface(device).to_local();
+        let rule = vxlan().not_in_interface(device).for_this_host();
         rules.push(rule.counter().drop().note("VXLAN beside the encryption"));
     }
     for ipv6 in [false, true] {

@@ -95,9 +95,9 @@ mod tests {
     #[test]
     fn attributes_are_padded_and_nested() {
         let mut out = Vec::new();
-        Attributes(&mut out)
-            .text(1, "ab")
-            .nest(2, |inner| drop(inner.u32_be(3, 0x0102_0304).u8(4, 9)));
+        Attributes(&mut out).text(1, "ab").nest(2, |inner| {
+            inner.u32_be(3, 0x0102_0304).u8(4, 9);
+        });
         let expected = [
             &7_u16.to_ne_bytes()[..],
             &1_u16.to_ne_bytes(),

@@ -19,14 +19,6 @@ pub(crate) enum Type {
 }
 
 impl Type {
-    pub(crate) fn address(address: IpAddr) -> Self {
-        if address.is_ipv4() {
-            Self::Ip4
-        } else {
-            Self::Ip6
-        }
-    }
-
     pub(super) fn number(self) -> u32 {
         match self {
             Self::Ip4 => 7,

@@ -7,7 +7,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use wharfie_host::net::{Endpoint, Hold, Mac, Namespace, Overlay, Overlays, Vip, Vips};
+use wharfie_host::net::{
+    Endpoint, Hold, Mac, Namespace, Overlay, Overlays, Protocol, Published, Publisher, Publishing,
+    Vip, Vips,
+};
 
 const FEW: u32 = 10;
 const MANY: u32 = 10_000;
@@ -34,13 +37,22 @@ fn main() {
     row("VIP: a backend, other services", |others| {
         services(&host, others)
     });
-    row("VIP: a backend of many", |others| {
-        backends(&host, others, false)
-    });
-    row("VIP: a backend of many, with affinity", |others| {
-        backends(&host, others, true)
+    row("published: a task, other ports", |others| {
+        ports(&host, others)
     });
     row("hold: an address", |others| hold(&host, others));
+    // These look through the service's own backends, as they are given: a tenth will do.
+    println!(
+        "{:<44} {:>14} {:>16}",
+        "", "10 in the same", "1,000 in the same"
+    );
+    let few = |all: u32| all.min(1_000);
+    row("VIP: a backend of a service", |all| {
+        backends(&host, few(all), false)
+    });
+    row("VIP: the same, with affinity", |all| {
+        backends(&host, few(all), true)
+    });
 }
 
 fn row(what: &str, mut measure: impl FnMut(u32) -> Vec<Duration>) {
@@ -140,6 +152,28 @@ fn change_one(host: &Namespace, others: &[Vip], fewer: &Vip, more: &Vip) -> Vec<
         assert!(vips.set(if add { more } else { fewer }).unwrap());
     });
     vips.purge().unwrap();
+    all
+}
+
+fn ports(host: &Namespace, others: u32) -> Vec<Duration> {
+    let port = |port: u32, tasks: u32| Published {
+        protocol: Protocol::Tcp,
+        port: u16::try_from(port).unwrap(),
+        target: 80,
+        tasks: (1..=tasks).map(address).collect(),
+    };
+    let mut publisher = Publisher::open(host).unwrap();
+    let publishing = Publishing {
+        ports: (1..=others).map(|number| port(number, 3)).collect(),
+        ..Publishing::default()
+    };
+    publisher.apply(&publishing).unwrap();
+    let (fewer, more) = (port(60_000, 3), port(60_000, 4));
+    publisher.set(&fewer).unwrap();
+    let all = times(|add| {
+        assert!(publisher.set(if add { &more } else { &fewer }).unwrap());
+    });
+    publisher.purge().unwrap();
     all
 }
 

@@ -109,11 +109,11 @@ fn table(family: Family, addresses: &[IpAddr]) -> Table {
                 Family::Bridge => Rule::new().ethertype(ipv6),
                 Family::Inet => Rule::new().family(ipv6),
             };
-            // Without neighbour discovery an IPv6 address cannot even be checked for uniqueness.
             let load = Load::Address { end, ipv6 };
             rule.in_set(&[load], held(ipv6), true).counter().drop()
         };
         if ipv6 {
+            // Without it an IPv6 address cannot even be checked for uniqueness.
             for chain in [&mut from, &mut to] {
                 let family = match family {
                     Family::Bridge => Rule::new().ethertype(true),

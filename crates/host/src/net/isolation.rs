@@ -198,7 +198,7 @@ fn input(underlay: Option<&str>) -> Vec<Rule> {
             .note("the cluster's port, by a network"),
     );
     if let Some(device) = underlay {
-        let rule = vxlan().not_in_interface(device).for_local();
+        let rule = vxlan().not_in_interface(device).for_this_host();
         rules.push(rule.counter().drop().note("VXLAN beside the encryption"));
     }
     for ipv6 in [false, true] {

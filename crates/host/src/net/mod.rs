@@ -26,6 +26,7 @@ mod route;
 mod vip;
 
 pub use conntrack::forget;
+pub use drops::{Dropped, Drops};
 pub use error::Error;
 pub use firewall::{Action, ContainerFirewall, Firewall, FirewallRule, Hits, Way};
 pub use hold::Hold;

@@ -220,7 +220,7 @@ fn table(publishing: &Publishing, known: Option<&Table>, salt: u64) -> Table {
         let fields = [Load::Protocol, Load::DestinationPort];
         nat.push(
             family()
-                .for_local()
+                .for_this_host()
                 .verdict_map(&fields, &named("ports", ipv6)),
         );
         let both = [Type::Protocol, Type::Port];

@@ -280,7 +280,7 @@ fn table(slots: &BTreeMap<Mac, u32>) -> Table {
     gateways.elements = slots.iter().map(element).collect();
     table.sets.insert("gateways".into(), gateways);
     let mark = Rule::new()
-        .of_new()
+        .begins_connection()
         .mark_connection(&[Load::SourceMac], "gateways");
     let restore = Rule::new()
         .direction(Direction::Reply)

@@ -1,8 +1,11 @@
 //! Firewalls in containers' namespaces.
 
 use std::io::ErrorKind;
+use std::time::Duration;
 
-use wharfie_host::net::{Action, ContainerFirewall, Firewall, FirewallRule, Hits, Protocol, Way};
+use wharfie_host::net::{
+    Action, ContainerFirewall, Drops, Firewall, FirewallRule, Hits, Protocol, Way,
+};
 
 use crate::lab::{Container, Host, Lan, possible};
 use crate::talk::{ask, ask_udp, connect, opens, serve};
@@ -298,4 +301,32 @@ fn what_others_break_is_repaired_and_counters_survive_an_agent() {
         matches!(refused, ErrorKind::TimedOut | ErrorKind::WouldBlock),
         "{refused}"
     );
+}
+
+#[test]
+fn what_is_dropped_is_told_if_asked_for() {
+    if !possible() {
+        return;
+    }
+    let Setup { own, peer, .. } = &setup();
+    let mut drops = Drops::open(&own.space.namespace()).unwrap();
+    let mut wall = firewall(own);
+    wall.apply(&closed()).unwrap();
+    assert!(!opens(&peer.space, own.address(), 80));
+    assert_eq!(drops.wait(Duration::from_millis(50)).unwrap(), []);
+    wall.apply(&Firewall {
+        log: true,
+        ..closed()
+    })
+    .unwrap();
+    assert!(!opens(&peer.space, own.address(), 80));
+    // The kernel gathers them for a second.
+    let told = drops.wait(Duration::from_secs(10)).unwrap();
+    let first = told.first().unwrap();
+    assert_eq!(
+        (first.rule.as_str(), first.protocol),
+        ("demo-own-1 ingress default", 6)
+    );
+    assert_eq!(first.source.ip(), peer.address());
+    assert_eq!(first.destination, (own.address(), 80).into());
 }

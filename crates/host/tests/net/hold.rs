@@ -13,7 +13,9 @@ fn nothing_goes_to_or_from_a_held_container() {
     let mut lan = Lan::new();
     let (h1, h2) = (lan.host(), lan.host());
     let mut hold = Hold::open(&h1.space.namespace()).unwrap();
-    [&h1, &h2].map(|host| drop(host.network(1)));
+    for host in [&h1, &h2] {
+        host.network(1);
+    }
     h1.network(2);
     let (held, near, routed, far) = (
         h1.container(1, 10),

@@ -1,8 +1,8 @@
 //! Nothing stays behind.
 
 use wharfie_host::net::{
-    Action, ContainerFirewall, Firewall, Hold, IsolatedNetwork, Isolation, Isolator, Overlay,
-    Overlays, Vip, Vips, purge,
+    Action, ContainerFirewall, Firewall, Gateway, Hold, IsolatedNetwork, Isolation, Isolator, Mac,
+    Overlay, Overlays, Protocol, Published, Publisher, Replies, Vip, Vips, purge,
 };
 
 use crate::lab::{Lan, Space, possible};
@@ -33,7 +33,9 @@ fn what_was_made_is_removed_and_nothing_else() {
     }
     let mut lan = Lan::new();
     let (h1, h2) = (lan.host(), lan.host());
-    [&h1, &h2].map(|host| drop(host.network(1)));
+    for host in [&h1, &h2] {
+        host.network(1);
+    }
     let (a, b) = (h1.container(1, 10), h2.container(1, 10));
     for space in [&h1.space, &a.space] {
         space.nft(
@@ -70,7 +72,19 @@ fn what_was_made_is_removed_and_nothing_else() {
         ..Isolation::default()
     };
     Isolator::open(&host).unwrap().apply(&isolation).unwrap();
+    let port = Published {
+        protocol: Protocol::Tcp,
+        port: 8080,
+        target: 80,
+        tasks: vec![a.address()],
+    };
+    Publisher::open(&host).unwrap().set(&port).unwrap();
     let inside = a.space.namespace();
+    let gateway = Gateway {
+        mac: Mac([2, 0, 0, 0, 0, 1]),
+        addresses: vec![[10, 1, 2, 1].into(), "fd00:1::2:1".parse().unwrap()],
+    };
+    Replies::open(&inside).unwrap().apply(&[gateway]).unwrap();
     let vip = Vip {
         address: [10, 1, 9, 9].into(),
         ports: Vec::new(),
@@ -94,9 +108,9 @@ fn what_was_made_is_removed_and_nothing_else() {
 
     let purged = purge(&host).unwrap();
     assert_eq!(purged.devices, ["wvx5"]);
-    assert_eq!(purged.tables.len(), 3, "{purged:?}");
+    assert_eq!(purged.tables.len(), 4, "{purged:?}");
     let purged = purge(&inside).unwrap();
-    assert_eq!(purged.tables, ["inet wharfie_vip", "inet wharfie_firewall"]);
+    assert_eq!((purged.tables.len(), purged.routes), (3, 4), "{purged:?}");
     assert_eq!([&h1.space, &a.space].map(state), before);
     assert_eq!(purge(&host).unwrap(), wharfie_host::net::Purged::default());
 }

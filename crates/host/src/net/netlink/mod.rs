@@ -4,13 +4,15 @@
 pub(crate) mod attributes;
 pub(crate) mod message;
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use netlink_sys::{Socket as Raw, SocketAddr};
 use rustix::io::Errno;
 use rustix::net::sockopt::{
-    set_socket_recv_buffer_size, set_socket_recv_buffer_size_force, set_socket_send_buffer_size,
-    set_socket_send_buffer_size_force, socket_send_buffer_size,
+    Timeout, set_socket_recv_buffer_size, set_socket_recv_buffer_size_force,
+    set_socket_send_buffer_size, set_socket_send_buffer_size_force, set_socket_timeout,
+    socket_send_buffer_size,
 };
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
@@ -85,6 +87,21 @@ impl Socket {
         }
     }
 
+    /// Waits for what the kernel tells of its own accord; nothing if there is nothing in this time.
+    pub(crate) fn wait(&mut self, patience: Duration) -> Result<Answers, Error> {
+        let patience = patience.max(Duration::from_millis(1)); // none at all would be for ever
+        let mut answers = Answers::default();
+        let failed = |error: Errno| Error::system("listen to the kernel", error);
+        set_socket_timeout(self.raw.as_fd(), Timeout::Recv, Some(patience)).map_err(failed)?;
+        match recv(self.raw.as_fd(), &mut self.buffer[..], RecvFlags::empty()) {
+            Ok((_, size)) => message::read(&self.buffer[..size], &mut answers),
+            // Some were lost because nobody listened for long.
+            Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS) => {}
+            Err(error) => return Err(failed(error)),
+        }
+        Ok(answers)
+    }
+
     /// A batch must fit the socket's buffer as a whole.
     fn make_room(&self, size: usize) {
         let wanted = size.saturating_add(OVERHEAD);
@@ -92,5 +109,11 @@ impl Socket {
         if room < wanted && set_socket_send_buffer_size_force(self.raw.as_fd(), wanted).is_err() {
             let _ = set_socket_send_buffer_size(self.raw.as_fd(), wanted);
         }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.raw.as_fd()
     }
 }

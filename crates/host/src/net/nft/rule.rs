@@ -185,7 +185,7 @@ impl Rule {
         self.any_bit(ct(Ct::State), ESTABLISHED_OR_RELATED)
     }
 
-    pub(crate) fn of_new(self) -> Self {
+    pub(crate) fn begins_connection(self) -> Self {
         self.any_bit(ct(Ct::State), NEW)
     }
 
@@ -214,7 +214,7 @@ impl Rule {
     }
 
     /// The destination is an address of this host.
-    pub(crate) fn for_local(self) -> Self {
+    pub(crate) fn for_this_host(self) -> Self {
         let fib = Expr::Fib {
             of: Fib::DestinationType,
             to: SCRATCH,

@@ -1,5 +1,5 @@
-//! What is done to one host: the Docker Engine through its API. Nothing here decides; it
-//! observes, and it executes the plans of `wharfie-core`.
+//! What is done to one host: the Docker Engine through its API, the network through netlink. Nothing
+//! here decides; it observes, and it executes the plans of `wharfie-core`.
 
 mod archive;
 pub mod build;

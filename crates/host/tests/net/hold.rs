@@ -89,3 +89,29 @@ fn nothing_goes_to_or_from_a_held_container() {
     again.purge().unwrap();
     assert!(all_open());
 }
+
+/// The kernel is told how much room a set needs: when that is used up it is made anew.
+#[test]
+fn more_are_held_than_there_was_room_for() {
+    if !possible() {
+        return;
+    }
+    let mut lan = Lan::new();
+    let host = lan.host();
+    let mut hold = Hold::open(&host.space.namespace()).unwrap();
+    let address = |last: u8| std::net::IpAddr::from([10, 9, 0, last]);
+    for last in 0..200 {
+        assert!(hold.hold(&[address(last)]).unwrap());
+    }
+    assert!(hold.is_intact().unwrap());
+    let listed = host.space.nft("list set bridge wharfie_hold held4");
+    assert_eq!(listed.matches("10.9.0.").count(), 200, "{listed}");
+    let few: Vec<_> = (0..3).map(address).collect();
+    assert!(hold.apply(&few).unwrap());
+    assert!(
+        !Hold::open(&host.space.namespace())
+            .unwrap()
+            .apply(&few)
+            .unwrap()
+    );
+}

@@ -7,7 +7,8 @@ use rustix::io::Errno;
 
 use super::super::netlink::Socket;
 use super::super::{Error, Namespace};
-use super::batch::{self, Op};
+use super::batch;
+use super::change::{self, Op};
 use super::dump::{self, Counted};
 use super::rule::Rule;
 use super::table::{Chain, Key, Table, TableId, Value};
@@ -50,7 +51,7 @@ impl Live {
     pub(crate) fn set(&mut self, wanted: Table) -> Result<bool, Error> {
         if self.is_intact()? {
             let known = self.known.as_ref();
-            let Some(ops) = known.and_then(|known| batch::difference(known, &wanted)) else {
+            let Some(ops) = known.and_then(|known| change::difference(known, &wanted)) else {
                 return self.make_anew(wanted).map(|()| true);
             };
             return self.carry_out(&ops);
@@ -69,7 +70,7 @@ impl Live {
     /// Makes some changes, in one transaction. Says whether there were any.
     pub(crate) fn edit(
         &mut self,
-        change: impl FnOnce(&mut Edit<'_>) -> Result<(), Error>,
+        changes: impl FnOnce(&mut Edit<'_>) -> Result<(), Error>,
     ) -> Result<bool, Error> {
         let Some(table) = &self.known else {
             let words = format!("the table {} must be written before it is changed", self.id);
@@ -79,7 +80,7 @@ impl Live {
             table,
             ops: Vec::new(),
         };
-        change(&mut edit)?;
+        changes(&mut edit)?;
         let ops = edit.ops;
         self.carry_out(&ops)
     }
@@ -91,7 +92,7 @@ impl Live {
         let before = dump::generation(&mut self.socket)?;
         match batch::commit(&mut self.socket, self.id, ops) {
             Ok(()) => {
-                batch::apply(ops, self.known.get_or_insert_default());
+                change::apply(ops, self.known.get_or_insert_default());
                 self.take_note(before)?;
                 Ok(true)
             }
@@ -102,7 +103,7 @@ impl Live {
                     .any(|no| error.is(*no)) =>
             {
                 let mut wanted = self.known.take().unwrap_or_default();
-                batch::apply(ops, &mut wanted);
+                change::apply(ops, &mut wanted);
                 self.make_anew(wanted)?;
                 Ok(true)
             }
@@ -113,7 +114,7 @@ impl Live {
     fn make_anew(&mut self, wanted: Table) -> Result<(), Error> {
         dump::is_there(&mut self.socket, self.id)?; // refuses to replace someone else's
         let before = dump::generation(&mut self.socket)?;
-        batch::commit(&mut self.socket, self.id, &batch::anew(&wanted))?;
+        batch::commit(&mut self.socket, self.id, &change::anew(&wanted))?;
         self.known = Some(wanted);
         self.take_note(before)
     }

@@ -2,6 +2,7 @@
 //! encoding, and tables that are kept as they should be with one small transaction per change.
 
 mod batch;
+mod change;
 mod dump;
 mod expr;
 mod field;

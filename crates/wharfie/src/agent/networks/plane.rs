@@ -48,6 +48,8 @@ struct Plane {
     port: u16,
     /// What agents before this one held was let go.
     tidied: bool,
+    /// The kernel has no nftables: services have no addresses of their own here.
+    plain: bool,
     /// By the ids of containers.
     inside: BTreeMap<String, Inside>,
     /// What went wrong last: it is said once.
@@ -66,7 +68,13 @@ pub(in crate::agent) async fn keep(keeper: Arc<Keeper>) {
     let mut repaired = tokio::time::Instant::now();
     loop {
         let mut pause = REPAIR;
-        let scene = keeper.scene();
+        let mut scene = keeper.scene();
+        if plane.plain {
+            // Names lead to tasks themselves.
+            let mut book = scene.book.as_ref().clone();
+            book.vips.clear();
+            scene.book = Arc::new(book);
+        }
         let resolvers = resolvers(&scene);
         let known = asked(&resolvers);
         let walls = scene.with(|world| walls(world, &known));
@@ -336,6 +344,7 @@ impl Plane {
                 }
                 Ok(false) => {}
                 Err(e) => {
+                    self.plain |= matches!(e, wharfie_host::net::Error::NotSupported { .. });
                     self.inside.remove(id);
                     failed.push(format!("container {}: {e}", container.name));
                 }

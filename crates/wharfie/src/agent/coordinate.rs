@@ -14,7 +14,6 @@ use wharfie_core::heal::Millis;
 use wharfie_core::schedule::{self, Placement, Verdict};
 use wharfie_core::{Share, Stack};
 
-use super::fleet::AGENT;
 use super::keeper::{Keeper, now, with_replica};
 use super::slot::{Kept, Slot};
 use super::world::{self, Entry, Side, VOLUME, View, VolumePlace};
@@ -197,11 +196,15 @@ impl Keeper {
         }
         let live = nodes.iter().filter(|n| !n.me && n.may_answer());
         let asked: Vec<&Node> = live.take(ASKED).collect();
-        let answers = join_all(asked.iter().map(|node| async move {
-            let answer = self.fleet.open(node, AGENT);
-            matches!(tokio::time::timeout(ANSWER, answer).await, Ok(Ok(_)))
-        }));
-        let answers = answers.await;
+        let gone = nodes.iter().filter(|n| away.contains(&n.id)).take(ASKED);
+        let (answers, back) = tokio::join!(
+            join_all(asked.iter().map(|n| self.fleet.answers(n, ANSWER))),
+            join_all(gone.map(|n| self.fleet.answers(n, KNOCK))),
+        );
+        if back.contains(&true) {
+            // It is just about to be seen as well.
+            return false;
+        }
         let silent = asked
             .iter()
             .zip(&answers)
@@ -339,9 +342,11 @@ fn pause_until(at: Millis) -> Duration {
     Duration::from_millis((at - now()).max(10).unsigned_abs())
 }
 
-/// So many nodes are asked before tasks are taken from one that is away, and so long is waited for them.
+/// So many nodes are asked before tasks are taken from one that is away, and so long is waited for
+/// them; and for the one that is away, which may be back this moment.
 const ASKED: usize = 9;
 const ANSWER: Duration = Duration::from_secs(1);
+const KNOCK: Duration = Duration::from_millis(300);
 /// The pause if they do not answer.
 const AGAIN: Duration = Duration::from_millis(200);
 

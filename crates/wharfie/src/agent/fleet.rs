@@ -235,6 +235,12 @@ impl Fleet {
         })
     }
 
+    /// Whether a node answers this moment, whatever is known of it.
+    pub(crate) async fn answers(&self, node: &Node, patience: Duration) -> bool {
+        let opened = self.peers.open(&node.id, AGENT);
+        matches!(tokio::time::timeout(patience, opened).await, Ok(Ok(_)))
+    }
+
     /// Tells the other nodes what is seen here.
     pub(crate) fn publish(&self, report: &Report) {
         self.peers.publish(report);

@@ -33,8 +33,9 @@ pub(super) const VOLUME: &str = "volume";
 /// Kinds that agents decide by themselves, and anew whenever it is needed.
 pub(super) const DECIDED: [&str; 5] = [ASSIGNMENT, ROLLOUT, NETWORK, SLICE, VIP];
 
-/// A node that others take for away may be about to say that it is not: so long is waited for that.
-const SETTLE: Millis = 400;
+/// A node that others take for away may be about to say that it is not: so long is waited for that,
+/// before it is asked whether it answers (`Keeper::is_confirmed`).
+const SETTLE: Millis = 100;
 /// An agent that ended in order is expected back for so long: its host goes on, or is updated.
 const LEAVE: Millis = 60_000;
 /// After a start the others are expected for so long: all hosts may have been started at once.

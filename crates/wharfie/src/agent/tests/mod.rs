@@ -81,6 +81,10 @@ impl Peers for InMemory {
             if self.net.stuck.lock().unwrap().iter().any(|s| s == id) {
                 return std::future::pending().await;
             }
+            let down = |n: &Node| n.id == id && n.state == NodeState::Down;
+            if self.net.nodes.lock().unwrap().iter().any(down) {
+                return Err(unreachable(format!("{id} is away")));
+            }
             let fleet = self.net.fleets.lock().unwrap().get(id).cloned();
             let fleet = fleet.and_then(|f| f.upgrade());
             let fleet = fleet.ok_or_else(|| unreachable(format!("{id} is gone")))?;

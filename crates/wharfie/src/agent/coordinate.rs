@@ -17,7 +17,7 @@ use wharfie_core::{Share, Stack};
 use super::keeper::{Keeper, now, with_replica};
 use super::slot::{Kept, Slot};
 use super::world::{self, Entry, Side, VOLUME, View, VolumePlace};
-use crate::api::Node;
+use crate::api::{Node, NodeState};
 use crate::failure::Failure;
 
 /// Where tasks are to be from now on, and what must be written for that.
@@ -163,6 +163,9 @@ impl Keeper {
             // The others decide, or have decided.
             return Duration::from_secs(1);
         }
+        if kept.assignments.is_empty() && is_silent(&view, &stack.home) {
+            return AGAIN;
+        }
         let assigned = self.assign_in(&view, &slot.name, &stack, &kept.assignments);
         if assigned.assignments != kept.assignments && !self.is_confirmed(&view).await {
             return AGAIN;
@@ -190,17 +193,18 @@ impl Keeper {
     async fn is_confirmed(&self, view: &View) -> bool {
         let nodes: Vec<Node> = view.nodes.iter().map(|(node, _)| node.clone()).collect();
         let away = nodes.iter().filter(|n| !n.me && !n.may_answer());
-        let away: BTreeSet<String> = away.map(|n| n.id.clone()).collect();
+        // Who is away once more is another case.
+        let away: BTreeSet<(String, Millis)> = away.map(|n| (n.id.clone(), n.since)).collect();
         if away.is_empty() || self.book.is_confirmed(&away) {
             return true;
         }
         let live = nodes.iter().filter(|n| !n.me && n.may_answer());
         let asked: Vec<&Node> = live.take(ASKED).collect();
-        let gone = nodes.iter().filter(|n| away.contains(&n.id)).take(ASKED);
-        let (answers, back) = tokio::join!(
-            join_all(asked.iter().map(|n| self.fleet.answers(n, ANSWER))),
-            join_all(gone.map(|n| self.fleet.answers(n, KNOCK))),
-        );
+        let is_away = |n: &Node| away.iter().any(|(id, _)| *id == n.id);
+        let gone = nodes.iter().filter(|n| is_away(n)).take(ASKED);
+        let answers = join_all(asked.iter().map(|n| self.fleet.answers(n, ANSWER))).await;
+        // Only then: if it was this node that was cut off, and is back since, all of them are.
+        let back = join_all(gone.map(|n| self.fleet.answers(n, KNOCK))).await;
         if back.contains(&true) {
             // It is just about to be seen as well.
             return false;
@@ -216,7 +220,10 @@ impl Keeper {
             true => !silent.contains(n.id.as_str()),
             false => n.me || (n.may_answer() && rest),
         };
-        let confirmed = View::side_of(&nodes, answers) == view.side();
+        let now = self.fleet.members();
+        let mut now = now.iter().filter(|n| n.state != NodeState::Removed);
+        let same = now.all(|n| is_away(n) != (n.me || n.may_answer()));
+        let confirmed = same && View::side_of(&nodes, answers) == view.side();
         match confirmed {
             true => self.book.confirm(away),
             false => info!(?silent, "not decided: others do not answer either"),
@@ -327,6 +334,16 @@ impl Keeper {
         });
         waits.collect()
     }
+}
+
+/// Whether a node is there, and has not said yet what runs on it. What a node that has just joined ran
+/// before goes on there.
+fn is_silent(view: &View, node: &str) -> bool {
+    let mut nodes = view.nodes.iter();
+    nodes.any(|(n, report)| {
+        let said = report.as_ref().is_some_and(|r| !r.engine.is_empty());
+        n.id == node && !n.me && n.may_answer() && !said
+    })
 }
 
 /// Why a task waits, with its verb.

@@ -90,8 +90,9 @@ struct Read {
     met: BTreeSet<String>,
     /// When this life began.
     began: Millis,
-    /// Ids of nodes that are away, when it was last made sure that this node is not the one.
-    confirmed: BTreeSet<String>,
+    /// Ids of nodes that are away, and since when, when it was last made sure that this node is not the
+    /// one.
+    confirmed: BTreeSet<(String, Millis)>,
     /// This node is on the smaller side of a cut.
     isolated: bool,
     /// Since when it is not any more.
@@ -146,12 +147,12 @@ impl Book {
     }
 
     /// Whether it was made sure that just these nodes are away.
-    pub(super) fn is_confirmed(&self, away: &BTreeSet<String>) -> bool {
+    pub(super) fn is_confirmed(&self, away: &BTreeSet<(String, Millis)>) -> bool {
         self.read().confirmed == *away
     }
 
     /// It is sure that just these nodes are away.
-    pub(super) fn confirm(&self, away: BTreeSet<String>) {
+    pub(super) fn confirm(&self, away: BTreeSet<(String, Millis)>) {
         self.read().confirmed = away;
     }
 

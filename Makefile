@@ -40,10 +40,12 @@ docs: ## write what is generated from the code
 	$(CARGO) build --locked -p wharfie
 	scripts/compose-parity --write
 
-bench: prerequisites ## against the reference, Swarm and the bare Engine, side by side
+bench: ## against the reference, Swarm and the bare Engine, side by side
+	@scripts/prerequisites bench
 	@scripts/bench
 	@scripts/bench-images
 	@scripts/bench-cluster
+	@scripts/bench-networks
 
 soak: prerequisites ## hours of random kills and edits: one host, a cluster (SOAK="--seconds 600" for less)
 	@scripts/soak $(SOAK)

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::extension::{self, WhenIsolated};
 use crate::rollout::{self, Rollout};
+use crate::schedule::Tasks;
 use crate::seen::Container;
 use crate::share::Share;
 use crate::wanted::Stack;
@@ -22,6 +24,65 @@ pub struct Assignment {
 
 /// The tasks of a stack, by service.
 pub type Assignments = BTreeMap<String, Assignment>;
+
+/// Kind of the objects that say where a service's tasks are; their names are `stack/service`.
+pub const ASSIGNMENT: &str = "assignment";
+/// Kind of the objects that say how far a service's rollout is, named alike. They stand alone: whoever
+/// moves tasks on one side of a cut must not take away what was begun on the other.
+pub const ROLLOUT: &str = "rollout";
+
+/// What must be written of a service for its tasks and its rollout to become others, by the kind of the
+/// object; without a value the object goes.
+#[must_use]
+pub fn changes(
+    old: Option<&Assignment>,
+    new: Option<&Assignment>,
+) -> Vec<(&'static str, Option<serde_json::Value>)> {
+    let mut changes = Vec::new();
+    let tasks = |a: Option<&Assignment>| a.map(|a| a.tasks.clone());
+    if tasks(old) != tasks(new) {
+        let alone = tasks(new).map(|tasks| Assignment {
+            tasks,
+            rollout: None,
+        });
+        let value = alone.and_then(|a| serde_json::to_value(a).ok());
+        changes.push((ASSIGNMENT, value));
+    }
+    let rollout = |a: Option<&Assignment>| a.and_then(|a| a.rollout.clone());
+    if rollout(old) != rollout(new) {
+        let value = rollout(new).and_then(|r| serde_json::to_value(r).ok());
+        changes.push((ROLLOUT, value));
+    }
+    changes
+}
+
+/// Whether a service runs on the smaller side of a cluster that is cut in two.
+#[must_use]
+pub fn runs_isolated(stack: &Stack, service: &str) -> bool {
+    let Some(service) = stack.project.any_service(service) else {
+        return true;
+    };
+    let project = &stack.project;
+    !extension::singleton(project, service)
+        && extension::when_isolated(project, service) == WhenIsolated::Keep
+}
+
+/// Assignments with a placement in them. What is not to run on a smaller side is not moved there.
+#[must_use]
+pub fn merged(stack: &Stack, old: &Assignments, placed: &Tasks, majority: bool) -> Assignments {
+    let mut assignments = Assignments::new();
+    for service in &stack.active {
+        let before = old.get(service);
+        if !majority && !runs_isolated(stack, service) {
+            assignments.extend(before.map(|a| (service.clone(), a.clone())));
+            continue;
+        }
+        let tasks = placed.get(service).cloned().unwrap_or_default();
+        let rollout = before.and_then(|a| a.rollout.clone());
+        assignments.insert(service.clone(), Assignment { tasks, rollout });
+    }
+    assignments
+}
 
 /// Ids are long, and there are few nodes beside many tasks: they are written once each.
 mod by_node {

@@ -35,6 +35,9 @@ pub const REPLACE: &str = "com.docker.compose.replace";
 pub const TASK: &str = "io.wharfie.task";
 /// The revision of the service: [`crate::shared::revision`].
 pub const REVISION: &str = "io.wharfie.revision";
+/// Of a container: the ports that every node publishes for its service, as `8080:80/tcp`, with spaces
+/// between them.
+pub const PORTS: &str = "io.wharfie.ports";
 /// Of a network: who answers for names on it on this node.
 pub const RESOLVER: &str = "io.wharfie.resolver";
 

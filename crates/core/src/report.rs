@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::heal::Trouble;
 use crate::labels;
+use crate::network::encrypt::Encryption;
 use crate::network::{Attachment, Cidr};
 use crate::seen::{Container, Health, PortBinding, State};
 
@@ -51,9 +52,29 @@ pub struct Report {
     /// The host's own addresses on networks of the cluster.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub own: BTreeMap<String, Attachment>,
+    /// How it encrypts packets between nodes; older versions do not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
     /// Tasks that are not well, by stack.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub troubles: BTreeMap<String, Vec<Trouble>>,
+    /// What of networks this node cannot do as it should.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub network_faults: Vec<NetworkFault>,
+}
+
+/// Something of networks that is not as it should be on a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NetworkFault {
+    /// The network, by its name on the Engine; empty if it is about none, or about several.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub network: String,
+    /// The service, as `stack/service`; empty if it is about none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub service: String,
+    /// All of it in one sentence.
+    pub what: String,
 }
 
 impl Report {
@@ -143,6 +164,9 @@ pub struct ReportedContainer {
     pub joined: String,
     /// Ports, exposed or published.
     pub ports: Vec<PortBinding>,
+    /// It is about to be stopped: nothing new is led to it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dying: bool,
 }
 
 impl From<Container> for ReportedContainer {
@@ -168,6 +192,7 @@ impl From<Container> for ReportedContainer {
             attachments: c.attachments,
             joined: c.joined,
             ports,
+            dying: false,
         }
     }
 }

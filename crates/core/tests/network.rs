@@ -8,5 +8,6 @@ mod network {
     mod names;
     mod names_more;
     mod rules;
+    mod ways;
     mod world;
 }

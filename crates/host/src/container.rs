@@ -167,6 +167,16 @@ impl Engine {
         result.map_err(|e| Error::from_engine(format!("cannot inspect {id}"), e))
     }
 
+    /// The first process of a container, by its number on the host; none if it does not run.
+    ///
+    /// # Errors
+    /// The Engine cannot be reached or has no such container.
+    pub async fn first_process(&self, id: &str) -> Result<Option<u32>, Error> {
+        let pid = self.inspect(id).await?.state.and_then(|s| s.pid);
+        // One that has ended has 0.
+        Ok(pid.and_then(|p| u32::try_from(p).ok()).filter(|p| *p > 0))
+    }
+
     /// Processes of a container: titles and rows.
     ///
     /// # Errors

@@ -1,14 +1,15 @@
 //! What an Engine has of a project, in as few requests as possible.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use bollard::models::{ContainerSummary, ContainerSummaryStateEnum, EndpointSettings};
+use bollard::models::{ContainerSummary, ContainerSummaryStateEnum, EndpointSettings, PortSummary};
 use bollard::query_parameters::{
     ListContainersOptionsBuilder, ListNetworksOptions, ListVolumesOptionsBuilder,
 };
 use futures_util::future::{join_all, try_join_all};
 use wharfie_compose::model::Project;
 use wharfie_core::network::Attachment;
+use wharfie_core::network::publish::PublishedPort;
 use wharfie_core::seen::{Container, Health, Image, Network, PortBinding, Seen, State, Volume};
 use wharfie_core::{labels, names};
 
@@ -103,6 +104,19 @@ impl Engine {
         let mut containers = self.list(&HashMap::new(), size).await?;
         containers.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(containers)
+    }
+
+    /// Those of some containers that are there, by their ids (`GET /containers/json`, filter `id`).
+    ///
+    /// # Errors
+    /// The Engine cannot be reached.
+    pub async fn some_containers(&self, ids: &BTreeSet<String>) -> Result<Vec<Container>, Error> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids = ids.iter().cloned().collect();
+        self.list(&HashMap::from([("id".to_owned(), ids)]), false)
+            .await
     }
 
     async fn list(
@@ -369,21 +383,7 @@ fn container(summary: ContainerSummary) -> Container {
             .collect(),
         created: summary.created.unwrap_or(0),
         command: summary.command.unwrap_or_default(),
-        ports: summary
-            .ports
-            .unwrap_or_default()
-            .into_iter()
-            .map(|p| PortBinding {
-                // Podman leaves out the address if it is all of them.
-                ip: p.ip.unwrap_or_else(|| match p.public_port {
-                    Some(_) => "0.0.0.0".to_owned(),
-                    None => String::new(),
-                }),
-                public: p.public_port,
-                private: p.private_port,
-                protocol: p.typ.map(|t| t.to_string()).unwrap_or_default(),
-            })
-            .collect(),
+        ports: ports(summary.ports.unwrap_or_default(), &label(labels::PORTS)),
         mounts: summary
             .mounts
             .unwrap_or_default()
@@ -438,6 +438,34 @@ fn exit_code(status: &str) -> Option<i64> {
     let (_, rest) = status.split_once('(')?;
     let (code, _) = rest.split_once(')')?;
     code.parse().ok()
+}
+
+/// Ports that are published: those that the Engine lists, and those that every node publishes.
+fn ports(engine: Vec<PortSummary>, clusters: &str) -> Vec<PortBinding> {
+    let everywhere = PublishedPort::mappings(clusters);
+    let everywhere = everywhere.map(|(public, private, protocol)| PortBinding {
+        ip: "0.0.0.0".to_owned(),
+        public: Some(public),
+        private,
+        protocol: protocol.to_owned(),
+    });
+    let everywhere: Vec<PortBinding> = everywhere.collect();
+    let is_shown = |p: &PortSummary| {
+        let same = |b: &PortBinding| b.private == p.private_port;
+        p.public_port.is_none() && everywhere.iter().any(same)
+    };
+    let own = engine.iter().filter(|p| !is_shown(p));
+    let own = own.map(|p| PortBinding {
+        // Podman leaves out the address if it is all of them.
+        ip: p.ip.clone().unwrap_or_else(|| match p.public_port {
+            Some(_) => "0.0.0.0".to_owned(),
+            None => String::new(),
+        }),
+        public: p.public_port,
+        private: p.private_port,
+        protocol: p.typ.map(|t| t.to_string()).unwrap_or_default(),
+    });
+    everywhere.iter().cloned().chain(own).collect()
 }
 
 #[cfg(test)]

@@ -61,7 +61,6 @@ use Support::{BuildKit, Documentation, Engine, Notice, Refused, Since, Wharfie};
 /// The first API of Engines that know CDI devices: Engine 25.
 const CDI: ApiVersion = ApiVersion(1, 44);
 const WINDOWS: &str = "only Windows containers have it";
-const ONE_HOST: &str = "it has no effect on one host";
 const NO_STORE: &str =
     "there is no store for them yet: give a file, an environment variable or the content";
 
@@ -108,7 +107,7 @@ static RULES: &[Rule] = &[
     rule("services.*.cpuset", Engine, ""),
     rule("services.*.credential_spec", Refused(WINDOWS), ""),
     rule("services.*.depends_on", Wharfie, "order and conditions of starts"),
-    rule("services.*.deploy.endpoint_mode", Notice(ONE_HOST), "names resolve to all containers"),
+    rule("services.*.deploy.endpoint_mode", Wharfie, "on networks over several hosts; on one host names resolve to all containers"),
     rule("services.*.deploy.labels", Notice("they belong to a cluster's service, not to containers"), ""),
     rule("services.*.deploy.mode", Wharfie, "on one host `global` is one container"),
     on("services.*.deploy.mode", "replicated-job", Refused("jobs come with the cluster")),
@@ -172,7 +171,7 @@ static RULES: &[Rule] = &[
     rule("services.*.platform", Engine, ""),
     rule("services.*.ports", Engine, ""),
     rule("services.*.ports[].app_protocol", Documentation, ""),
-    rule("services.*.ports[].mode", Documentation, "both modes are the same on one host"),
+    rule("services.*.ports[].mode", Wharfie, "with several hosts `ingress` is every one of them, `host` those of the tasks"),
     rule("services.*.ports[].name", Documentation, ""),
     rule("services.*.post_start", Wharfie, "run in the container after its start"),
     rule("services.*.pre_stop", Wharfie, "run in the container before it is stopped"),
@@ -211,7 +210,7 @@ static RULES: &[Rule] = &[
     rule("services.*.volumes_from", Engine, ""),
     rule("services.*.working_dir", Engine, ""),
     rule("networks.*", Engine, ""),
-    on("networks.*.driver", "overlay", Notice("on one host an overlay is a bridge")),
+    rule("networks.*.driver", Engine, "`overlay` and `bridge` are the same: over several hosts where there are several"),
     rule("networks.*.enable_ipv4", Since(ApiVersion(1, 48)), ""),
     rule("networks.*.external", Wharfie, "must exist; is never made or removed"),
     rule("volumes.*", Engine, ""),

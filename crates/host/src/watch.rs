@@ -39,7 +39,9 @@ pub enum Happened {
 pub enum Change {
     /// It was started.
     Started,
-    /// It has ended, is gone, or its health has changed.
+    /// It has ended.
+    Ended,
+    /// It is gone, or its health has changed.
     Unwell,
     /// Somebody sent it a signal that ends processes.
     Signalled,
@@ -126,7 +128,8 @@ impl Engine {
                 "stop" => Change::Stopped,
                 "kill" if signal.is_some_and(|s| FATAL.contains(&s)) => Change::Signalled,
                 "update" => Change::Updated,
-                "die" | "destroy" | "oom" | "rename" => Change::Unwell,
+                "die" => Change::Ended,
+                "destroy" | "oom" | "rename" => Change::Unwell,
                 a if a.starts_with("health_status") => Change::Unwell,
                 _ => Change::Other,
             };

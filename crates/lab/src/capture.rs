@@ -62,9 +62,14 @@ impl Capture {
 
     /// How many packets there were so far in which these bytes are.
     pub fn with(&self, bytes: &[u8]) -> usize {
+        self.those_with(bytes).len()
+    }
+
+    /// The packets so far in which these bytes are.
+    pub fn those_with(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
         let recorded = lock(&self.shared);
         let has = |packet: &&Vec<u8>| packet.windows(bytes.len()).any(|w| w == bytes);
-        recorded.packets.iter().filter(has).count()
+        recorded.packets.iter().filter(has).cloned().collect()
     }
 }
 

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use wharfie_cluster::{Key, Record, Stamp};
 use wharfie_compose::model::Project;
-use wharfie_core::assignment::Assignments;
+use wharfie_core::assignment::{Assignments, runs_isolated};
 use wharfie_core::{Operation, Stack};
 
-use crate::coordinate::{Puts, runs_isolated};
+use crate::coordinate::Puts;
 use crate::engine::serves;
 use crate::sim::Sim;
 use crate::stacks;

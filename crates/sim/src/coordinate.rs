@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use wharfie_core::Stack;
-use wharfie_core::assignment::{Assignment, Assignments};
-use wharfie_core::extension::{self, WhenIsolated};
-use wharfie_core::schedule::{self, Placement, Standing, Tasks};
+use wharfie_core::assignment::{self, Assignments};
+use wharfie_core::schedule::{self, Standing, Tasks};
 
-use crate::look::{ASSIGNMENT, Job, ROLLOUT, VOLUME};
+use crate::look::{Job, VOLUME};
 use crate::mutation::Mutation;
 use crate::sim::Sim;
 use crate::time::{MS, Micros, SEC};
@@ -121,7 +120,10 @@ impl Sim {
         }
         let placement = schedule::place(&of, &old, &running, &cluster);
         let majority = self.has_majority(view);
-        merged(stack, current, placement, majority)
+        Assigned {
+            assignments: assignment::merged(stack, current, &placement.tasks, majority),
+            volumes: placement.volumes,
+        }
     }
 
     /// What must be written so that tasks are where they are to be.
@@ -137,21 +139,13 @@ impl Sim {
         let mut puts = Puts::new();
         let services: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
         for service in services {
-            let key = |kind: &str| Key::new(kind, format!("{name}/{service}"));
-            let tasks = |all: &Assignments| all.get(service).map(|a| a.tasks.clone());
-            if tasks(old) != tasks(new) {
-                let alone = tasks(new).map(|tasks| Assignment {
-                    tasks,
-                    rollout: None,
-                });
-                let value = alone.and_then(|a| serde_json::to_value(a).ok());
-                puts.push((key(ASSIGNMENT), value));
-            }
-            let rollout = |all: &Assignments| all.get(service).and_then(|a| a.rollout.clone());
-            if rollout(old) != rollout(new) {
-                let value = rollout(new).and_then(|r| serde_json::to_value(r).ok());
-                puts.push((key(ROLLOUT), value));
-            }
+            let key = format!("{name}/{service}");
+            let changes = assignment::changes(old.get(service), new.get(service));
+            puts.extend(
+                changes
+                    .into_iter()
+                    .map(|(kind, v)| (Key::new(kind, &key), v)),
+            );
         }
         for (volume, on) in &assigned.volumes {
             let value = serde_json::json!({ "node": on, "stack": name });
@@ -196,33 +190,4 @@ fn is_away(view: &View, stack: &Stack) -> bool {
         let place = view.places.iter().find(|p| p.id == *id);
         place.is_some_and(|p| p.standing != Standing::Ready)
     })
-}
-
-/// Whether a service runs on the smaller side of a cluster that is cut in two.
-pub(crate) fn runs_isolated(stack: &Stack, service: &str) -> bool {
-    let Some(service) = stack.project.any_service(service) else {
-        return true;
-    };
-    let project = &stack.project;
-    !extension::singleton(project, service)
-        && extension::when_isolated(project, service) == WhenIsolated::Keep
-}
-
-/// Assignments with a placement in them. What is not to run on a smaller side is not moved there.
-fn merged(stack: &Stack, old: &Assignments, placement: Placement, majority: bool) -> Assigned {
-    let mut assignments = Assignments::new();
-    for service in &stack.active {
-        let before = old.get(service);
-        if !majority && !runs_isolated(stack, service) {
-            assignments.extend(before.map(|a| (service.clone(), a.clone())));
-            continue;
-        }
-        let tasks = placement.tasks.get(service).cloned().unwrap_or_default();
-        let rollout = before.and_then(|a| a.rollout.clone());
-        assignments.insert(service.clone(), Assignment { tasks, rollout });
-    }
-    Assigned {
-        assignments,
-        volumes: placement.volumes,
-    }
 }

@@ -10,7 +10,6 @@ use wharfie_core::heal::{self, Backoff, Ledger};
 use wharfie_core::wanted::service_of;
 use wharfie_core::{Operation, Share, Stack, State};
 
-use crate::coordinate::runs_isolated;
 use crate::engine;
 use crate::mutation::Mutation;
 use crate::node::{Slot, Work};
@@ -75,7 +74,7 @@ impl Sim {
             // On this side it is not to run.
             share
                 .here
-                .retain(|service, _| runs_isolated(stack, service));
+                .retain(|service, _| assignment::runs_isolated(stack, service));
         }
         share
     }

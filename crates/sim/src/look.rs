@@ -9,7 +9,7 @@ use serde_json::Value;
 use wharfie_cluster::roster::{MEMBER, REMOVED};
 use wharfie_cluster::{Key, Record};
 use wharfie_core::Stack;
-use wharfie_core::assignment::{Assignment, Assignments};
+use wharfie_core::assignment::{ASSIGNMENT, Assignment, Assignments, ROLLOUT};
 use wharfie_core::reconcile::DownOptions;
 use wharfie_core::report::{Report, ReportedContainer};
 use wharfie_core::wanted::Definition;
@@ -23,9 +23,6 @@ use crate::stacks::CPUS;
 use crate::time::{MS, Micros, SEC};
 
 pub(crate) const STACK: &str = "stack";
-pub(crate) const ASSIGNMENT: &str = "assignment";
-/// Kind of the objects that say how far a service's rollout is.
-pub(crate) const ROLLOUT: &str = "rollout";
 pub(crate) const NODE: &str = "node";
 pub(crate) const VOLUME: &str = "volume";
 

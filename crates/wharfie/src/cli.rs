@@ -150,6 +150,7 @@ pub(crate) enum Command {
     Image(commands::image::Image),
     Volume(commands::volume::Volume),
     Volumes(commands::volumes::Volumes),
+    Network(commands::network::Network),
     Inspect(commands::inspect::Inspect),
     Attach(commands::attach::Attach),
     Export(commands::export::Export),
@@ -172,6 +173,7 @@ pub(crate) enum Command {
     Dockermod(commands::dockermod::Dockermod),
     Doctor(commands::doctor::Doctor),
     Install(commands::install::Install),
+    Tunnel(commands::tunnel::Tunnel),
     Version(commands::version::Version),
     Completion(commands::completion::Completion),
 }

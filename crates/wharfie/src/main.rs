@@ -5,6 +5,7 @@
 
 mod agent;
 mod api;
+mod api_network;
 mod changes;
 mod cli;
 mod commands;
@@ -21,6 +22,7 @@ mod reference;
 mod refused;
 mod session;
 mod signals;
+mod sweep;
 mod terminal;
 
 use std::process::ExitCode;

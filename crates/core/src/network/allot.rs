@@ -21,6 +21,8 @@ pub struct Settings {
     pub pools: Vec<Cidr>,
     /// Bits of the prefix of a subnet.
     pub prefix: u8,
+    /// Bytes that a packet of a container of a new network may have, if less than VXLAN leaves.
+    pub mtu: Option<u16>,
     /// Name or id of the cluster: its IPv6 networks have a prefix of their own (RFC 4193).
     pub cluster: String,
 }
@@ -31,6 +33,7 @@ impl Default for Settings {
         Self {
             pools: Cidr::new(base, 9).into_iter().collect(),
             prefix: 18,
+            mtu: None,
             cluster: String::new(),
         }
     }
@@ -194,6 +197,12 @@ pub fn allot(
         internal: asked.network.internal,
         attachable: asked.network.attachable,
         options: asked.network.driver_opts.clone(),
+        // Bridges that were made cannot be changed.
+        mtu: match before {
+            Some(before) => before.mtu,
+            None => settings.mtu,
+        },
+        labels: asked.network.labels.clone(),
         since: same.map_or(now, |n| n.since),
         v4,
         v6,

@@ -44,6 +44,14 @@ pub struct Addresses {
     pub v6: Option<Ipv6Addr>,
 }
 
+impl Addresses {
+    /// The addresses, IPv4 first.
+    pub fn all(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let (v4, v6) = (self.v4.map(IpAddr::V4), self.v6.map(IpAddr::V6));
+        v4.into_iter().chain(v6)
+    }
+}
+
 impl Layout {
     /// The layout of a network.
     #[must_use]
@@ -161,11 +169,7 @@ impl Layout {
     #[must_use]
     pub fn own_number(&self, slice: u32, fixed: &BTreeSet<IpAddr>) -> Option<u32> {
         let first = slice << self.slice_bits;
-        let is_fixed = |n: u32| {
-            let a = self.addresses(n);
-            let mut both = a.v4.map(IpAddr::V4).into_iter().chain(a.v6.map(IpAddr::V6));
-            both.any(|a| fixed.contains(&a))
-        };
+        let is_fixed = |n: u32| self.addresses(n).all().any(|a| fixed.contains(&a));
         self.numbers(slice).find(|n| *n > first && !is_fixed(*n))
     }
 

@@ -13,13 +13,17 @@ use crate::labels;
 /// (RFC 7348 section 4.3).
 pub const MTU: u16 = 1_450;
 
-const BRIDGE: &str = "com.docker.network.bridge.name";
+/// Option of the Engine's bridge driver: name of the device.
+pub const BRIDGE: &str = "com.docker.network.bridge.name";
 const MTU_OPTION: &str = "com.docker.network.driver.mtu";
+
+/// What the names of bridges of networks over several nodes begin with.
+pub const BRIDGES: &str = "wbr";
 
 /// Name of the bridge of a network, the same on all nodes: network devices have 15 characters at most.
 #[must_use]
 pub fn bridge_name(vni: u32) -> String {
-    format!("wbr{vni:06x}")
+    format!("{BRIDGES}{vni:06x}")
 }
 
 /// Makes of a project's networks what this node makes of them: a bridge with the node's part of the
@@ -34,7 +38,7 @@ pub fn localize(
 ) {
     let none = Claims::new();
     for definition in project.networks.values_mut() {
-        if definition.external || definition.labels.contains_key(labels::RESOLVER) {
+        if definition.labels.contains_key(labels::RESOLVER) {
             continue;
         }
         let Some(network) = networks.get(&definition.name) else {
@@ -48,6 +52,13 @@ pub fn localize(
         let Some(first) = slices_of(claims, node).first().copied() else {
             continue;
         };
+        if definition.external {
+            // It is another stack's to say what it is like.
+            let resolver = own.gateway.all().next().map(|a| a.to_string());
+            let resolver = resolver.map(|r| (labels::RESOLVER.to_owned(), r));
+            definition.labels.extend(resolver);
+            continue;
+        }
         let addresses = Layout::of(network);
         let addresses = addresses.addresses(first << addresses.slice_size().trailing_zeros());
         let gateways = (
@@ -79,7 +90,7 @@ fn make_local(definition: &mut Definition, network: &Network, pools: Vec<IpamPoo
     options.insert(BRIDGE.to_owned(), bridge_name(network.vni));
     options
         .entry(MTU_OPTION.to_owned())
-        .or_insert_with(|| MTU.to_string());
+        .or_insert_with(|| network.mtu.unwrap_or(MTU).to_string());
 }
 
 /// A pool for the Engine. What it gives to containers by itself comes from the node's oldest slice.

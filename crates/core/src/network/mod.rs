@@ -19,6 +19,7 @@ mod allot;
 pub mod balance;
 mod cidr;
 mod conflict;
+pub mod encrypt;
 pub mod firewall;
 mod fixed;
 mod layout;
@@ -37,7 +38,7 @@ pub use cidr::Cidr;
 pub use conflict::{Clash, Conflict, barred, conflicts, renumber};
 pub use fixed::{Fault, Fixed, Holder, fixed};
 pub use layout::{Addresses, Layout};
-pub use local::{MTU, bridge_name, localize};
+pub use local::{BRIDGE, BRIDGES, MTU, bridge_name, localize};
 pub use names::{Answer, Asker, Catalog, Data, Kind, Outside, Record, ZONE};
 pub use object::{
     Claims, NETWORK, Network, Networks, Pool, SLICE, Slice, Slices, VIP, Vip, VipKey, Vips,

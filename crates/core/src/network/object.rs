@@ -51,6 +51,12 @@ pub struct Network {
     /// Options of the driver, for the Engine.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub options: Mapping,
+    /// Bytes that a packet of a container may have; unless it is said, as many as VXLAN leaves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
+    /// Labels, for the Engine.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: Mapping,
     /// Since when it has its subnets, in milliseconds since 1970. Of two that cannot both be as
     /// they are, the older stays.
     pub since: i64,

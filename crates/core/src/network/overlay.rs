@@ -54,8 +54,10 @@ pub fn networks_here<'a>(world: &World<'a>) -> BTreeSet<&'a str> {
     let me = world.nodes.iter().find(|n| n.id == world.me);
     let used = me.into_iter().flat_map(used_by);
     let used = used.filter(|n| world.networks.contains_key(*n));
-    used.chain(super::publish::networks_everywhere(world))
-        .collect()
+    let stacks = world.stacks.iter();
+    let everywhere =
+        stacks.flat_map(|stack| super::publish::networks_everywhere(stack, world.networks));
+    used.chain(everywhere).collect()
 }
 
 /// The networks of this node that span others, and who is there. Nodes that do not answer are kept:

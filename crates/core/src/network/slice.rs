@@ -156,7 +156,7 @@ pub fn repairs(
 ) -> Repairs {
     let layout = Layout::of(network);
     let own = own(network, claims, node, fixed).map(|o| o.own);
-    let own = own.and_then(|a| layout.number(a.v4.map(IpAddr::V4).or(a.v6.map(IpAddr::V6))?));
+    let own = own.and_then(|a| layout.number(a.all().next()?));
     let mut repairs = Repairs::default();
     for address in here.difference(fixed) {
         let Some(number) = layout.number(*address) else {

@@ -128,6 +128,8 @@ pub struct Node {
     pub address: Option<IpAddr>,
     /// Whether it answers.
     pub live: bool,
+    /// Whether it has said what it has.
+    pub heard: bool,
     /// Whether its tasks are on their way to other nodes.
     pub drained: bool,
     /// Its own addresses on networks: those of the bridges, by network.

@@ -119,7 +119,7 @@ impl<'a> Cluster<'a> {
             let Some(service) = stack.project.any_service(service) else {
                 continue;
             };
-            let needs = Needs::of(service, &self.kinds);
+            let needs = Needs::of(&stack.project, service, &self.kinds);
             for node in slots
                 .values()
                 .filter_map(|id| self.ids.get(id.as_str()).copied())

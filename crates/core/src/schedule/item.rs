@@ -80,7 +80,7 @@ impl<'s> Item<'s> {
             name,
             count: stack.count(name),
             global,
-            needs: Needs::of(service, &cluster.kinds),
+            needs: Needs::of(&stack.project, service, &cluster.kinds),
             rules,
             malformed,
             most: u32::try_from(most)

@@ -1,8 +1,9 @@
 //! What tasks need of a node, and what is taken of nodes.
 
-use wharfie_compose::model::{DeviceCount, DeviceRequest, Service};
+use wharfie_compose::model::{DeviceCount, DeviceRequest, Project, Service};
 
 use super::{Load, Port};
+use crate::network::publish::{self, PublishedPort};
 
 /// An amount that stands for all that a node declares.
 pub(super) const ALL: i64 = i64::MAX;
@@ -23,9 +24,9 @@ pub(super) struct Needs {
 }
 
 impl Needs {
-    pub(super) fn of(service: &Service, kinds: &[&str]) -> Self {
+    pub(super) fn of(project: &Project, service: &Service, kinds: &[&str]) -> Self {
         let mut needs = Self {
-            ports: ports(service),
+            ports: ports(project, service),
             ..Self::default()
         };
         let number = |kind: &str| kinds.binary_search(&kind).ok().map(|k| k as u32);
@@ -103,9 +104,13 @@ fn amount(request: &DeviceRequest) -> i64 {
     }
 }
 
-/// Ports that only one task on a node can have: a range leaves the choice to the Engine.
-fn ports(service: &Service) -> Vec<Port> {
-    let fixed = service.ports.iter().filter_map(|p| {
+/// Ports that only one task on a node can have: a range leaves the choice to the Engine, and what every
+/// node publishes is no task's.
+fn ports(project: &Project, service: &Service) -> Vec<Port> {
+    let clusters = publish::will_be_clusters(project, service);
+    let fixed = service.ports.iter();
+    let fixed = fixed.filter(|p| !clusters || PublishedPort::of(p).is_none());
+    let fixed = fixed.filter_map(|p| {
         let number = p.published.parse().ok().filter(|n| *n != 0)?;
         Some(Port::new(&p.host_ip, number, &p.protocol))
     });

@@ -1,14 +1,12 @@
-//! Forwarding entries, tasks behind addresses and published ports, and the way of a packet.
+//! Forwarding entries, and tasks behind addresses and published ports.
 
 use wharfie_compose::model::Port;
 use wharfie_core::Health;
 use wharfie_core::extension::Affinity;
 use wharfie_core::network::balance::balance;
-use wharfie_core::network::firewall::{Compiler, Protocol, Ruleset, firewall};
 use wharfie_core::network::overlay::overlays;
 use wharfie_core::network::publish::publish;
-use wharfie_core::network::trace::{Question, Way};
-use wharfie_core::network::{Attachment, Mac, Networks, trace};
+use wharfie_core::network::{Attachment, Mac, Networks};
 
 use super::world::{Small, ip, network, stack, v4};
 
@@ -139,95 +137,4 @@ fn ports_are_published_on_every_node() {
         table.clashes,
         ["shop/db: port 8080/tcp is published by blog/web already"]
     );
-}
-
-fn way(s: &Small, from: &str, to: &str, port: u16) -> Way {
-    let question = Question {
-        from,
-        to,
-        port: Some((Protocol::Tcp, port)),
-    };
-    s.look(|w| {
-        let rules = |_: &_, c: &wharfie_core::network::Running| -> Option<Ruleset> {
-            let stack = w.stacks.iter().find(|s| s.project.name == c.stack)?;
-            let service = stack.project.any_service(&c.service)?;
-            let own = firewall(&stack.project, service).unwrap()?;
-            Some(Compiler::new(w).compile(&own, stack, &[ip("10.1.0.1")].into()))
-        };
-        trace(w, &question, rules, |_| true)
-    })
-}
-
-fn last(way: &Way) -> &str {
-    &way.hops.last().unwrap().why
-}
-
-#[test]
-fn a_way_is_told_hop_by_hop() {
-    let mut s = two();
-    let good = way(&s, "web", "shop/db/1", 5432);
-    assert!(good.arrives(), "{good:#?}");
-    let told: String = good
-        .hops
-        .iter()
-        .map(|h| format!("{}: {}\n", h.place, h.why))
-        .collect();
-    for part in [
-        "both are on shop_net: 10.1.0.2 to 10.1.0.66",
-        "node h1 to h2: VXLAN 42 over 192.168.0.1 to 192.168.0.2, encrypted, to 02:00:00:01:00:42",
-        "db leads to it",
-        "it arrives",
-    ] {
-        assert!(told.contains(part), "{told} lacks {part}");
-    }
-    assert_eq!(
-        last(&way(&s, "web", "gone", 1)),
-        "there is no container `gone`"
-    );
-    let rules =
-        serde_json::json!({"firewall": {"ingress": [{"ports": ["5432"], "service": ["web"]}]}});
-    s.service("shop", "db")
-        .extensions
-        .insert("x-wharfie".to_owned(), rules);
-    assert!(way(&s, "shop-web-1", "db", 5432).arrives());
-    let dropped = way(&s, "web", "db", 22);
-    assert!(!dropped.arrives());
-    assert_eq!(last(&dropped), "default drops 22/tcp with 10.1.0.2");
-    s.node("h2").containers[0]
-        .networks
-        .get_mut("shop_net")
-        .unwrap()
-        .mac = None;
-    assert!(last(&way(&s, "web", "db", 5432)).contains("has not said its hardware address"));
-    s.node("h2").address = None;
-    assert_eq!(
-        last(&way(&s, "web", "db", 5432)),
-        "no address of h2 is known"
-    );
-    s.node("h2").live = false;
-    assert_eq!(last(&way(&s, "web", "db", 5432)), "node h2 does not answer");
-    s.node("h2").containers[0].state = wharfie_core::State::Exited;
-    assert_eq!(
-        last(&way(&s, "web", "db", 5432)),
-        "it does not run: it is exited"
-    );
-}
-
-#[test]
-fn who_shares_no_network_is_told_which_they_are_on() {
-    let mut s = two();
-    s.runs("h1", "probe", &[("other", "10.3.0.2")]);
-    let none = way(&s, "probe", "db", 1);
-    assert_eq!(
-        last(&none),
-        "no network in common: probe on h1 is on other, shop/db/1 on h2 on shop_net"
-    );
-    // One that is only each node's own is not in common.
-    s.runs("h2", "probe2", &[("other", "10.3.0.2")]);
-    assert!(!way(&s, "probe", "probe2", 1).arrives());
-    // Who joins a container is where that is.
-    let id = s.node("h1").containers[0].id.clone();
-    s.runs("h1", "side", &[]).joined = id;
-    assert!(way(&s, "side", "db", 1).arrives());
-    assert!(last(&way(&s, "side", "web", 1)).contains("127.0.0.1"));
 }

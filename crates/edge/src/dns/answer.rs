@@ -1,9 +1,11 @@
 //! A question and its answer, as far as nobody else has to be asked.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use wharfie_core::network::{Answer, Catalog, Kind, ZONE};
 
+use super::forward::Via;
 use super::metrics::Metrics;
 use super::reply::{self, Section, Writer};
 use super::wire::{self, ANY_CLASS, Bad, IN, Query, code, flag, kind};
@@ -13,8 +15,8 @@ use super::wire::{self, ANY_CLASS, Bad, IN, Query, code, flag, kind};
 pub(crate) enum Outcome<'a> {
     /// The answer is written.
     Answered,
-    /// Others have to be asked.
-    Elsewhere(Box<Query<'a>>),
+    /// Others have to be asked: these, or the host's resolvers if there are none.
+    Elsewhere(Box<Query<'a>>, Via),
     /// Nothing is sent.
     Silence,
 }
@@ -85,7 +87,7 @@ impl<F: Fn(IpAddr) -> bool> Desk<'_, F> {
         let Some(asker) = self.catalog.asker(source) else {
             // Whoever is on no network sees no names of ours; strangers get nothing at all.
             return match (self.is_here)(source) && !ours(query.name.as_str()) {
-                true => Outcome::Elsewhere(Box::new(query)),
+                true => Outcome::Elsewhere(Box::new(query), Via::default()),
                 false => refuse(code::REFUSED, out),
             };
         };
@@ -104,7 +106,10 @@ impl<F: Fn(IpAddr) -> bool> Desk<'_, F> {
             // Who does not want others to be asked gets what is here: nothing.
             return match query.flags & flag::RECURSION {
                 0 => refuse(code::REFUSED, out),
-                _ => Outcome::Elsewhere(Box::new(query)),
+                _ => {
+                    let via = Arc::clone(self.catalog.resolvers(&asker));
+                    Outcome::Elsewhere(Box::new(query), via)
+                }
             };
         }
         let mut writer = Writer::new(out, &query, self.way.limit(&query));

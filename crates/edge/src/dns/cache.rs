@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::forward::Via;
 use super::message::{self, Item};
 use super::wire::{HEADER, Query, code, flag, kind};
 
@@ -12,12 +13,12 @@ const LONGEST: u32 = 3600;
 /// Longer than this it is not kept that there is no such name (RFC 2308 section 5 has hours).
 const LONGEST_NEGATIVE: u32 = 300;
 
-/// What was asked, in lower case, and how.
+/// What was asked, in lower case, and how; and who is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Key(Box<[u8]>);
+pub(crate) struct Key(Box<[u8]>, Via);
 
 impl Key {
-    pub(crate) fn of(query: &Query) -> Self {
+    pub(crate) fn of(query: &Query, via: &Via) -> Self {
         let mut key = Vec::with_capacity(query.question.len() + 1);
         // Lengths of labels are below 64 and letters above: this touches letters only.
         let split = query.question.len().saturating_sub(4);
@@ -26,7 +27,7 @@ impl Key {
         let signed = query.edns.is_some_and(|e| e.signed);
         let unchecked = query.flags & flag::UNCHECKED != 0;
         key.push(u8::from(signed) | u8::from(unchecked) << 1);
-        Self(key.into())
+        Self(key.into(), Arc::clone(via))
     }
 }
 
@@ -285,7 +286,7 @@ mod tests {
         let now = Instant::now();
         let key = |name: &str| {
             let packet = question(1, name, kind::A).unwrap();
-            Key::of(&wire::parse(&packet).unwrap())
+            Key::of(&wire::parse(&packet).unwrap(), &Via::default())
         };
         let put = |name: &str| {
             let answer = Answer::read(answer(name, code::OK, Some(60), None)).unwrap();

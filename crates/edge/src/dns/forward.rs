@@ -43,6 +43,9 @@ impl Default for Limits {
     }
 }
 
+/// Addresses of those who are asked in place of the host's resolvers; none for these.
+pub(crate) type Via = Arc<[IpAddr]>;
+
 type Waiters = Vec<oneshot::Sender<Option<Arc<Answer>>>>;
 
 /// Asks others.
@@ -120,9 +123,10 @@ impl Forwarder {
     pub(crate) async fn ask(
         self: &Arc<Self>,
         query: &Query<'_>,
+        via: &Via,
         metrics: &Arc<Metrics>,
     ) -> Option<Arc<Answer>> {
-        let key = Key::of(query);
+        let key = Key::of(query, via);
         let (sender, receiver) = oneshot::channel();
         let first = {
             let mut under_way = self
@@ -137,10 +141,11 @@ impl Forwarder {
             let this = Arc::clone(self);
             let metrics = Arc::clone(metrics);
             let question = Question::of(query);
+            let via = Arc::clone(via);
             // A task of its own: who asked first may go away, and others wait.
             tokio::spawn(async move {
                 Metrics::add(&metrics.forwarded);
-                let asked = timeout(this.limits.whole, this.ask_all(&question, &metrics));
+                let asked = timeout(this.limits.whole, this.ask_all(&question, &via, &metrics));
                 let answer = asked.await.ok().flatten().map(Arc::new);
                 match &answer {
                     Some(answer) => {
@@ -162,13 +167,13 @@ impl Forwarder {
         receiver.await.ok().flatten()
     }
 
-    async fn ask_all(&self, question: &Question, metrics: &Metrics) -> Option<Answer> {
+    async fn ask_all(&self, question: &Question, via: &Via, metrics: &Metrics) -> Option<Answer> {
         let own = self
             .own
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let (order, changed) = self.resolvers.order(&own, Instant::now());
+        let (order, changed) = self.resolvers.order(via, &own, Instant::now());
         if changed {
             // Other resolvers may know other names, as those of a VPN do.
             self.cache.clear();

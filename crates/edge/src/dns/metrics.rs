@@ -1,26 +1,8 @@
 //! What the server did, in numbers that only grow.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::counters::counters;
 
-macro_rules! metrics {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What the server did since it was made.
-        #[derive(Debug, Default)]
-        pub struct Metrics {
-            $($(#[$doc])* pub $name: AtomicU64,)*
-        }
-
-        impl Metrics {
-            /// All of them by name, for a listing.
-            #[must_use]
-            pub fn all(&self) -> Vec<(&'static str, u64)> {
-                vec![$((stringify!($name), self.$name.load(Ordering::Relaxed)),)*]
-            }
-        }
-    };
-}
-
-metrics! {
+counters! {
     /// Packets that came in, of any kind.
     received,
     /// Answers with records from the catalog.
@@ -47,10 +29,4 @@ metrics! {
     failed_attempts,
     /// Questions that were one too many.
     limited,
-}
-
-impl Metrics {
-    pub(crate) fn add(counter: &AtomicU64) {
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
 }

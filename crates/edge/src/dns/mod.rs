@@ -12,15 +12,15 @@
 //! the same thread reads a packet, looks up and writes. Only questions for others become tasks.
 
 mod answer;
-mod cache;
-mod forward;
-mod message;
-mod metrics;
-mod reply;
+pub(crate) mod cache;
+pub(crate) mod forward;
+pub(crate) mod message;
+pub(crate) mod metrics;
+pub(crate) mod reply;
 mod tcp;
 mod udp;
 mod upstreams;
-mod wire;
+pub(crate) mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -28,6 +28,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::net::UdpSocket;
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinHandle;
 use wharfie_core::network::Catalog;
@@ -39,13 +40,11 @@ pub use upstreams::Upstreams;
 pub use wire::question;
 
 use answer::{Desk, Outcome, Way};
-use forward::Forwarder;
+use forward::{Forwarder, Via};
 use wire::{Query, code};
 
 /// Connections by TCP at a time.
 const CONNECTIONS: usize = 256;
-/// Ports that are tried where any will do.
-const ANY_PORT: usize = 16;
 
 /// How the server does its work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,24 +156,10 @@ impl Server {
     }
 
     fn open(&self, address: SocketAddr) -> io::Result<Listening> {
-        let bind = || -> io::Result<_> {
-            // First TCP: it is had by one only, while sockets of UDP are shared by all who say so.
-            let listener = tcp::bind(address)?;
-            let at = listener.local_addr()?;
-            let sockets = (0..self.sockets).map(|_| udp::bind(at));
-            Ok((listener, at, sockets.collect::<io::Result<Vec<_>>>()?))
-        };
-        let mut bound = bind();
-        // Any port that is free for TCP may be taken for UDP.
-        for _ in 0..ANY_PORT {
-            if address.port() != 0 || bound.is_ok() {
-                break;
-            }
-            bound = bind();
-        }
-        let (listener, at, sockets) = bound?;
+        let (listener, at, sockets) = crate::bind::both(address, self.sockets)?;
         let mut tasks = vec![tokio::spawn(tcp::serve(listener, Arc::clone(&self.shared)))];
         for socket in sockets {
+            let socket = UdpSocket::from_std(socket)?;
             let task = udp::serve(socket, Arc::clone(&self.shared));
             tasks.push(tokio::spawn(task));
         }
@@ -227,9 +212,9 @@ impl Shared {
         match outcome {
             Outcome::Answered => Some(out),
             Outcome::Silence => None,
-            Outcome::Elsewhere(query) => {
-                if !self.cached(&query, Way::Tcp, &mut out) {
-                    self.ask(&query, source, Way::Tcp, &mut out).await;
+            Outcome::Elsewhere(query, via) => {
+                if !self.cached(&query, &via, Way::Tcp, &mut out) {
+                    self.ask(&query, &via, source, Way::Tcp, &mut out).await;
                 }
                 Some(out)
             }
@@ -237,8 +222,8 @@ impl Shared {
     }
 
     /// Answers from the cache, if it can.
-    fn cached(&self, query: &Query, way: Way, out: &mut Vec<u8>) -> bool {
-        let key = cache::Key::of(query);
+    fn cached(&self, query: &Query, via: &Via, way: Way, out: &mut Vec<u8>) -> bool {
+        let key = cache::Key::of(query, via);
         let Some((answer, age)) = self.forwarder.cache.get(&key, Instant::now()) else {
             return false;
         };
@@ -250,13 +235,13 @@ impl Shared {
     }
 
     /// Answers with what others say.
-    async fn ask(&self, query: &Query<'_>, source: IpAddr, way: Way, out: &mut Vec<u8>) {
+    async fn ask(&self, query: &Query<'_>, via: &Via, source: IpAddr, way: Way, out: &mut Vec<u8>) {
         let Some(place) = self.forwarder.place(source) else {
             Metrics::add(&self.metrics.limited);
             reply::empty(query, code::FAILED, out);
             return;
         };
-        let answer = self.forwarder.ask(query, &self.metrics).await;
+        let answer = self.forwarder.ask(query, via, &self.metrics).await;
         drop(place);
         match answer {
             Some(answer) => {

@@ -5,32 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use super::{Shared, udp};
+use super::Shared;
 
 /// A connection on which nothing is asked is closed after so long.
 const IDLE: Duration = Duration::from_secs(10);
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 128;
-
-/// A listener at an address that nobody else has.
-pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    socket.set_nonblocking(true)?;
-    socket.set_reuse_address(true)?;
-    udp::free(&socket, address)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
 
 /// Answers until the task is aborted.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {

@@ -4,47 +4,18 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use wharfie_core::network::Catalog;
 
 use super::Shared;
 use super::answer::{Outcome, Way};
+use super::forward::Via;
 use super::wire;
 
 /// No question is larger.
 const LARGEST: usize = 4096;
 /// Packets that are answered before others get their turn.
 const TURN: usize = 64;
-/// Bytes that wait in the kernel while the process does something else.
-const QUEUE: usize = 1 << 20;
-
-/// A socket at an address that others of ours may share.
-pub(super) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::DGRAM,
-        Some(Protocol::UDP),
-    )?;
-    socket.set_nonblocking(true)?;
-    socket.set_reuse_port(true)?;
-    free(&socket, address)?;
-    // Less is given where more is not allowed; it works with what there is.
-    let _ = socket.set_recv_buffer_size(QUEUE);
-    socket.bind(&address.into())?;
-    UdpSocket::from_std(socket.into())
-}
-
-/// Lets a socket have an address that is not on any interface yet: bridges come and go.
-pub(super) fn free(socket: &Socket, address: SocketAddr) -> io::Result<()> {
-    match address {
-        SocketAddr::V4(_) => socket.set_freebind_v4(true),
-        SocketAddr::V6(_) => {
-            socket.set_only_v6(true)?;
-            socket.set_freebind_v6(true)
-        }
-    }
-}
 
 /// Answers until the task is aborted.
 pub(super) async fn serve(socket: UdpSocket, shared: Arc<Shared>) {
@@ -78,12 +49,13 @@ pub(super) async fn serve(socket: UdpSocket, shared: Arc<Shared>) {
             match desk.answer(question, source.ip(), spin, &mut out) {
                 Outcome::Answered => send(&socket, &out, source),
                 Outcome::Silence => {}
-                Outcome::Elsewhere(query) => {
-                    if shared.cached(&query, Way::Udp, &mut out) {
+                Outcome::Elsewhere(query, via) => {
+                    if shared.cached(&query, &via, Way::Udp, &mut out) {
                         send(&socket, &out, source);
                     } else {
                         let (shared, socket) = (Arc::clone(&shared), Arc::clone(&socket));
-                        tokio::spawn(forward(shared, socket, question.to_vec(), source));
+                        let packet = question.to_vec();
+                        tokio::spawn(forward(shared, socket, (packet, via), source));
                     }
                 }
             }
@@ -102,12 +74,19 @@ fn send(socket: &UdpSocket, answer: &[u8], to: SocketAddr) {
     }
 }
 
-async fn forward(shared: Arc<Shared>, socket: Arc<UdpSocket>, packet: Vec<u8>, source: SocketAddr) {
+async fn forward(
+    shared: Arc<Shared>,
+    socket: Arc<UdpSocket>,
+    (packet, via): (Vec<u8>, Via),
+    source: SocketAddr,
+) {
     // It was read once already.
     let Ok(query) = wire::parse(&packet) else {
         return;
     };
     let mut out = Vec::new();
-    shared.ask(&query, source.ip(), Way::Udp, &mut out).await;
+    shared
+        .ask(&query, &via, source.ip(), Way::Udp, &mut out)
+        .await;
     send(&socket, &out, source);
 }

@@ -12,6 +12,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_secs(10);
 /// Larger files are no resolv.conf.
 const MOST_BYTES: u64 = 64 * 1024;
+/// Where resolvers are asked.
+const PORT: u16 = 53;
 /// More are not asked (resolv.conf(5): 3).
 const MOST: usize = 3;
 
@@ -56,8 +58,10 @@ impl Resolvers {
 
     /// The resolvers in the order in which they are asked, and whether they are others than before.
     /// Those that are ourselves (`own`) are left out: a question would come back for ever.
+    /// In place of the host's there may be others (`via`).
     pub(crate) fn order(
         &self,
+        via: &[IpAddr],
         own: &BTreeSet<SocketAddr>,
         now: Instant,
     ) -> (Vec<SocketAddr>, bool) {
@@ -70,7 +74,13 @@ impl Resolvers {
             own.iter()
                 .any(|o| o == s || (o.port() == s.port() && all(o)))
         };
-        let usable = state.servers.iter().filter(|s| !is_own(s)).take(MOST);
+        let others: Vec<SocketAddr> = via.iter().map(|a| (*a, PORT).into()).collect();
+        let all = if others.is_empty() {
+            &state.servers
+        } else {
+            &others
+        };
+        let usable = all.iter().filter(|s| !is_own(s)).take(MOST);
         let mut order: Vec<SocketAddr> = usable.copied().collect();
         order.sort_by_key(rests);
         (order, changed)
@@ -177,7 +187,7 @@ mod tests {
         let [a, b, own] = all;
         let resolvers = Resolvers::new(Upstreams::Fixed(all.to_vec()));
         let now = Instant::now();
-        let order = |now| resolvers.order(&BTreeSet::from([own]), now).0;
+        let order = |now| resolvers.order(&[], &BTreeSet::from([own]), now).0;
         assert_eq!(order(now), [a, b]);
         resolvers.note(a, true, now);
         assert_eq!(order(now), [b, a]);
@@ -195,15 +205,29 @@ mod tests {
         let now = Instant::now();
         let none = BTreeSet::new();
         assert_eq!(
-            resolvers.order(&none, now).0,
+            resolvers.order(&[], &none, now).0,
             ["192.0.2.1:53".parse().unwrap()]
         );
         std::fs::write(&path, "nameserver 192.0.2.2\nnameserver 192.0.2.3\n").unwrap();
         // Not at every question.
-        assert!(!resolvers.order(&none, now).1);
-        let (order, changed) = resolvers.order(&none, now + LOOK);
+        assert!(!resolvers.order(&[], &none, now).1);
+        let (order, changed) = resolvers.order(&[], &none, now + LOOK);
         assert_eq!((order.len(), changed), (2, true));
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(resolvers.order(&none, now + 2 * LOOK).0.len(), 2);
+        assert_eq!(resolvers.order(&[], &none, now + 2 * LOOK).0.len(), 2);
+    }
+
+    #[test]
+    fn a_service_may_have_resolvers_of_its_own() {
+        let host = SocketAddr::from(([10, 0, 0, 1], 53));
+        let resolvers = Resolvers::new(Upstreams::Fixed(vec![host]));
+        let own = SocketAddr::from(([10, 0, 0, 3], 53));
+        let via = [IpAddr::from([10, 0, 0, 2]), own.ip()];
+        let order = |via: &[IpAddr]| {
+            let own = BTreeSet::from([own]);
+            resolvers.order(via, &own, Instant::now()).0
+        };
+        assert_eq!(order(&via), [SocketAddr::from(([10, 0, 0, 2], 53))]);
+        assert_eq!(order(&[]), [host]);
     }
 }

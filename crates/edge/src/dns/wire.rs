@@ -9,12 +9,20 @@ pub(crate) const MOST_UDP: usize = 1232;
 
 pub(crate) mod kind {
     pub(crate) const A: u16 = 1;
+    pub(crate) const NS: u16 = 2;
     pub(crate) const CNAME: u16 = 5;
     pub(crate) const SOA: u16 = 6;
     pub(crate) const PTR: u16 = 12;
+    pub(crate) const HINFO: u16 = 13;
+    pub(crate) const MX: u16 = 15;
+    pub(crate) const TXT: u16 = 16;
     pub(crate) const AAAA: u16 = 28;
     pub(crate) const SRV: u16 = 33;
+    pub(crate) const DNAME: u16 = 39;
     pub(crate) const OPT: u16 = 41;
+    pub(crate) const DS: u16 = 43;
+    pub(crate) const CAA: u16 = 257;
+    pub(crate) const TSIG: u16 = 250;
     pub(crate) const IXFR: u16 = 251;
     pub(crate) const AXFR: u16 = 252;
     pub(crate) const ANY: u16 = 255;
@@ -28,6 +36,7 @@ pub(crate) mod code {
     pub(crate) const NO_NAME: u16 = 3;
     pub(crate) const NOT_IMPLEMENTED: u16 = 4;
     pub(crate) const REFUSED: u16 = 5;
+    pub(crate) const NOT_AUTHORITATIVE: u16 = 9;
     pub(crate) const BAD_VERSION: u16 = 16;
 }
 
@@ -110,7 +119,7 @@ pub(crate) enum Bad {
     Code(u16),
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<u16> {
+pub(crate) fn word(bytes: &[u8], at: usize) -> Option<u16> {
     let two = bytes.get(at..at + 2)?;
     Some(u16::from_be_bytes([two[0], two[1]]))
 }

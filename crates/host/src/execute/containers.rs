@@ -208,6 +208,7 @@ impl Executor<'_> {
                 self.wait(&id, Condition::Started).await?;
             }
             if running {
+                self.leave(old).await;
                 self.hooks(service, old, |s| &s.pre_stop, "pre_stop")
                     .await?;
                 self.stop(old, timeout).await?;

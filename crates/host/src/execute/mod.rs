@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Semaphore, watch};
 use wharfie_compose::model::{Project, Service};
@@ -58,7 +59,12 @@ pub struct ExecuteContext<'a> {
     pub elsewhere: Option<&'a Elsewhere>,
     /// What containers get on networks that span nodes; none where there are no others.
     pub addresses: Option<&'a Addresses>,
+    /// Called, and waited for, before a container that runs is stopped.
+    pub leave: Option<&'a Leave>,
 }
+
+/// Has nothing new led to a container, by its id or name.
+pub type Leave = dyn Fn(&str) -> BoxFuture<'static, ()> + Send + Sync;
 
 /// What a new container of a service gets on a network, if that spans nodes.
 pub type Addresses = dyn Fn(&str, &str) -> Option<Given> + Send + Sync;
@@ -307,6 +313,7 @@ impl Executor<'_> {
                 timeout,
                 ..
             } => {
+                self.leave(name).await;
                 self.hooks(service, name, |s| &s.pre_stop, "pre_stop")
                     .await?;
                 match engine.restart(name, *timeout).await {
@@ -346,6 +353,7 @@ impl Executor<'_> {
                 timeout,
                 ..
             } => {
+                self.leave(id).await;
                 self.hooks(service, id, |s| &s.pre_stop, "pre_stop").await?;
                 self.stop(id, *timeout).await
             }
@@ -359,6 +367,7 @@ impl Executor<'_> {
                 ..
             } => {
                 if *running {
+                    self.leave(id).await;
                     self.hooks(service, id, |s| &s.pre_stop, "pre_stop").await?;
                     match self.stop(id, *timeout).await {
                         Err(e) if e.is_not_found() => return Ok(()),
@@ -367,6 +376,12 @@ impl Executor<'_> {
                 }
                 engine.remove_only(id, *volumes, true).await
             }
+        }
+    }
+
+    pub(super) async fn leave(&self, container: &str) {
+        if let Some(leave) = self.context.leave {
+            leave(container).await;
         }
     }
 

@@ -1,10 +1,12 @@
 //! Images, networks and volumes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptionsBuilder};
+use wharfie_compose::model::Network;
 use wharfie_core::labels;
+use wharfie_core::network::BRIDGE;
 
 use super::Executor;
 use crate::{Engine, Error, translate};
@@ -33,15 +35,8 @@ impl Executor<'_> {
         let Some(network) = project.networks.get(key) else {
             return Err(Error::Local(format!("no such network: {key}")));
         };
-        let request = translate::network_request(&project.name, key, network);
-        match self.engine.docker.create_network(request).await {
-            Ok(_) => self.engine.keep_one_network(&project.name, name).await,
-            Err(e) => match Error::from_engine(format!("cannot create network {name}"), e) {
-                // Somebody else made it since we looked: the same project in another `up`.
-                Error::Refused { status: 409, .. } => Ok(()),
-                e => Err(e),
-            },
-        }
+        debug_assert_eq!(network.name, name);
+        self.engine.make_network(&project.name, key, network).await
     }
 
     /// Engines let go of a removed container's endpoint a moment later, and sometimes not at all:
@@ -117,6 +112,62 @@ impl Executor<'_> {
 }
 
 impl Engine {
+    /// Makes a network of a project, if it is not there (`POST /networks/create`).
+    ///
+    /// # Errors
+    /// The Engine refuses it, or cannot be reached.
+    pub async fn make_network(
+        &self,
+        project: &str,
+        key: &str,
+        network: &Network,
+    ) -> Result<(), Error> {
+        let name = network.name.as_str();
+        let request = translate::network_request(project, key, network);
+        match self.docker.create_network(request).await {
+            Ok(_) => self.keep_one_network(project, name).await,
+            Err(e) => match Error::from_engine(format!("cannot create network {name}"), e) {
+                // Somebody else made it since we looked: the same project in another `up`.
+                Error::Refused { status: 409, .. } => Ok(()),
+                e => Err(e),
+            },
+        }
+    }
+
+    /// Names of the networks that are parts of networks over several hosts, by the names of their
+    /// bridges (`GET /networks`, by label).
+    ///
+    /// # Errors
+    /// The Engine cannot be reached.
+    pub async fn bridged_networks(&self) -> Result<BTreeMap<String, String>, Error> {
+        let filters = HashMap::from([("label".to_owned(), vec![labels::RESOLVER.to_owned()])]);
+        let options = ListNetworksOptionsBuilder::default()
+            .filters(&filters)
+            .build();
+        let list = self.docker.list_networks(Some(options)).await;
+        let list = list.map_err(|e| Error::from_engine("cannot list networks", e))?;
+        let bridged = list.into_iter().filter_map(|network| {
+            let bridge = network.options?.remove(BRIDGE)?;
+            Some((bridge, network.name?))
+        });
+        Ok(bridged.collect())
+    }
+
+    /// Removes a network that nobody is on; nothing happens if it is gone
+    /// (`DELETE /networks/{name}`).
+    ///
+    /// # Errors
+    /// Somebody is on it, or the Engine cannot be reached.
+    pub async fn drop_network(&self, name: &str) -> Result<(), Error> {
+        match self.docker.remove_network(name).await {
+            Ok(()) => Ok(()),
+            Err(e) => match Error::from_engine(format!("cannot remove network {name}"), e) {
+                e if e.is_not_found() => Ok(()),
+                e => Err(e),
+            },
+        }
+    }
+
     /// Engines before API 1.44 make two networks of one name when asked twice at once, as when an
     /// interrupted `up` is begun again; then no container can be made on either. The older one of
     /// the project's stays.

@@ -107,7 +107,7 @@ fn table(family: Family, addresses: &[IpAddr]) -> Table {
         let rule = |end| {
             let rule = match family {
                 Family::Bridge => Rule::new().ethertype(ipv6),
-                Family::Inet => Rule::new().family(ipv6),
+                _ => Rule::new().family(ipv6),
             };
             let load = Load::Address { end, ipv6 };
             rule.in_set(&[load], held(ipv6), true).counter().drop()
@@ -117,7 +117,7 @@ fn table(family: Family, addresses: &[IpAddr]) -> Table {
             for chain in [&mut from, &mut to] {
                 let family = match family {
                     Family::Bridge => Rule::new().ethertype(true),
-                    Family::Inet => Rule::new().family(true),
+                    _ => Rule::new().family(true),
                 };
                 chain.push(family.icmpv6_types(133, 136).accept());
             }

@@ -33,9 +33,11 @@ pub struct Isolation {
     pub closed: Vec<u16>,
     /// The hosts that may send to them. If there are none, nobody may.
     pub peers: Vec<IpAddr>,
-    /// The only device that overlays' packets come by: a WireGuard device, when traffic between
-    /// hosts is encrypted. Without it any may, but those of containers.
+    /// The only device that overlays' packets of some hosts come by: a WireGuard device, when
+    /// traffic with them is encrypted. Those of others come by any but those of containers.
     pub underlay: Option<String>,
+    /// These hosts, all of them peers.
+    pub encrypted: Vec<IpAddr>,
 }
 
 /// One network.
@@ -133,6 +135,9 @@ fn table(isolation: &Isolation) -> Table {
             .filter(own)
             .map(|peer| concat(&[(*peer).into()]));
         set(&named("peers", ipv6), Set::of([kind]).with(peers));
+        let encrypted = isolation.encrypted.iter().filter(own);
+        let encrypted = encrypted.map(|peer| concat(&[(*peer).into()]));
+        set(&named("encrypted", ipv6), Set::of([kind]).with(encrypted));
     }
     let chains = [
         (
@@ -149,6 +154,11 @@ fn table(isolation: &Isolation) -> Table {
             "forward",
             Hook::filter(At::Forward, EARLY_FILTER),
             forward(),
+        ),
+        (
+            "output",
+            Hook::filter(At::Output, EARLY_FILTER),
+            output(isolation.underlay.as_deref()),
         ),
     ];
     for (name, hook, rules) in chains {
@@ -197,21 +207,38 @@ fn input(underlay: Option<&str>) -> Vec<Rule> {
             .drop()
             .note("the cluster's port, by a network"),
     );
-    if let Some(device) = underlay {
-        let rule = vxlan().not_in_interface(device).for_this_host();
-        rules.push(rule.counter().drop().note("VXLAN beside the encryption"));
-    }
     for ipv6 in [false, true] {
         let from = Load::Address {
             end: End::Source,
             ipv6,
         };
+        if let Some(device) = underlay {
+            let rule = vxlan().not_in_interface(device).for_this_host();
+            let rule = rule.family(ipv6);
+            let rule = rule.in_set(&[from], &named("encrypted", ipv6), true);
+            rules.push(rule.counter().drop().note("VXLAN beside the encryption"));
+        }
         let rule = Rule::new().family(ipv6).protocol(UDP);
         let rule = rule.in_set(&[Load::DestinationPort], "vxlan", true);
         let rule = rule.in_set(&[from], &named("peers", ipv6), false);
         rules.push(rule.counter().drop().note("VXLAN from a stranger"));
     }
     rules
+}
+
+/// What is to be encrypted leaves by the device that does it, whatever the routing says.
+fn output(underlay: Option<&str>) -> Vec<Rule> {
+    let Some(device) = underlay else {
+        return Vec::new();
+    };
+    let rule = |ipv6| {
+        let rule = Rule::new().family(ipv6).protocol(UDP);
+        let rule = rule.in_set(&[Load::DestinationPort], "vxlan", true);
+        let rule = rule.in_set(&[to(ipv6)], &named("encrypted", ipv6), true);
+        let rule = rule.not_out_interface(device);
+        rule.counter().drop().note("VXLAN in clear")
+    };
+    vec![rule(false), rule(true)]
 }
 
 fn forward() -> Vec<Rule> {

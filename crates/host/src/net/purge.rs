@@ -1,6 +1,6 @@
 //! Leaving nothing behind.
 
-use super::{Error, Namespace, nft, overlay, reply};
+use super::{Error, Namespace, encryption, gate, nft, overlay, reply};
 
 /// What was removed, in words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,14 +15,28 @@ pub struct Purged {
     pub neighbours: usize,
 }
 
-/// Removes everything of ours from a namespace, the host's or a container's: what carries our
-/// mark, and nothing else.
-pub fn purge(namespace: &Namespace) -> Result<Purged, Error> {
-    let (devices, neighbours) = overlay::remove_all(namespace)?;
+/// What [`purge`] would remove.
+pub fn purgeable(namespace: &Namespace) -> Result<Purged, Error> {
+    let (devices, neighbours) = overlay::all(namespace)?;
     Ok(Purged {
         devices,
         neighbours,
-        routes: reply::remove_all(namespace)?,
+        routes: reply::all(namespace)?,
+        tables: nft::all(namespace)?,
+    })
+}
+
+/// Removes everything of ours from a namespace, the host's or a container's: what carries our
+/// mark, and nothing else.
+pub fn purge(namespace: &Namespace) -> Result<Purged, Error> {
+    gate::remove(namespace)?;
+    let (mut devices, neighbours) = overlay::remove_all(namespace)?;
+    let (encrypting, ways) = encryption::remove_all(namespace)?;
+    devices.extend(encrypting);
+    Ok(Purged {
+        devices,
+        neighbours,
+        routes: ways + reply::remove_all(namespace)?,
         tables: nft::remove(namespace)?,
     })
 }

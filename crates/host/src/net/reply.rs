@@ -21,7 +21,7 @@ use super::nft::{
     At, Chain, Data, Direction, Family, Field, Hook, Live, Load, Rule, Set, Table, TableId, Type,
     Value, concat,
 };
-use super::route::{Change, PROTOCOL, Route};
+use super::route::{Change, PROTOCOL, Route, family};
 use super::{Error, Mac, Namespace};
 
 const TABLE: TableId<'static> = TableId {
@@ -86,6 +86,11 @@ impl Replies {
             Way::removal,
         )
     }
+}
+
+/// How many routes and rules of ours there are.
+pub(crate) fn all(namespace: &Namespace) -> Result<usize, Error> {
+    Ok(read(&mut Route::open(namespace)?)?.len())
 }
 
 /// Removes all routes and rules of ours: how many.
@@ -154,14 +159,6 @@ fn ways(gateways: &[Gateway], slots: &BTreeMap<Mac, u32>) -> Vec<Way> {
         }
     }
     ways
-}
-
-fn family(ipv6: bool) -> AddressFamily {
-    if ipv6 {
-        AddressFamily::Inet6
-    } else {
-        AddressFamily::Inet
-    }
 }
 
 impl Way {
@@ -255,19 +252,8 @@ impl Way {
 
 /// The rules and routes of ours that are there.
 fn read(route: &mut Route) -> Result<Vec<Way>, Error> {
-    let mut seen = Vec::new();
-    for ipv6 in [false, true] {
-        let mut rules = RuleMessage::default();
-        rules.header.family = family(ipv6);
-        let rules = RouteNetlinkMessage::GetRule(rules);
-        let mut routes = RouteMessage::default();
-        routes.header.address_family = family(ipv6);
-        let routes = RouteNetlinkMessage::GetRoute(routes);
-        for (about, request) in [("the routing rules", rules), ("the routes", routes)] {
-            seen.extend(route.list(about, &request)?.iter().filter_map(Way::of));
-        }
-    }
-    Ok(seen)
+    let all = route.rules_and_routes()?;
+    Ok(all.iter().filter_map(Way::of).collect())
 }
 
 fn table(slots: &BTreeMap<Mac, u32>) -> Table {

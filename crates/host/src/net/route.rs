@@ -1,8 +1,10 @@
 //! Devices, neighbours and routes: rtnetlink (`linux/rtnetlink.h`).
 
 use netlink_packet_core::{NetlinkDeserializable, NetlinkHeader, NetlinkSerializable};
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::LinkMessage;
+use netlink_packet_route::route::RouteMessage;
+use netlink_packet_route::rule::RuleMessage;
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use rustix::io::Errno;
 
@@ -17,9 +19,20 @@ const ATTEMPTS: u32 = 5;
 /// How many changes are sent at once: their answers must fit the socket's buffer.
 const AT_ONCE: usize = 1_000;
 
+/// `linux/rtnetlink.h`, `linux/netlink.h`.
+const RTM_NEWLINK: u16 = 16;
+const NLA_TYPE_MASK: u16 = 0x3fff;
+
 /// Marks routes, rules and neighbours as ours, where devices have an alias. (`RTPROT_*`; those up
 /// to 192 that are in use are in `/etc/iproute2/rt_protos`.)
 pub(crate) const PROTOCOL: u8 = 0x57;
+
+/// Bytes of `struct ifinfomsg`.
+const LINK_HEADER: usize = 16;
+/// What is read of devices: `IFLA_ADDRESS`, `IFLA_IFNAME`, `IFLA_MTU`, `IFLA_MASTER`, `IFLA_LINKINFO`,
+/// `IFLA_IFALIAS`. The rest is left out before the library sees it: for each attribute, counters
+/// above all, it writes down what to say if it cannot be read, which takes longer than all else.
+const OF_LINKS: [u16; 6] = [1, 3, 4, 10, 18, 20];
 
 /// A change, and what may be the case already.
 #[derive(Debug, Clone)]
@@ -102,6 +115,10 @@ impl Route {
             let mut objects = Vec::new();
             for answer in answers.all {
                 match answer.said {
+                    Said::Object {
+                        kind: kind @ RTM_NEWLINK,
+                        body,
+                    } => objects.extend(read(kind, &shortened(&body))),
                     Said::Object { kind, body } => objects.extend(read(kind, &body)),
                     Said::Done => {}
                     Said::Refused { errno, words } => {
@@ -117,6 +134,22 @@ impl Route {
             reason: "they change all the time".into(),
             gone: false,
         })
+    }
+
+    /// All routing rules, then all routes, of IPv4 and then of IPv6.
+    pub(crate) fn rules_and_routes(&mut self) -> Result<Vec<RouteNetlinkMessage>, Error> {
+        let mut seen = Vec::new();
+        for ipv6 in [false, true] {
+            let mut rules = RuleMessage::default();
+            rules.header.family = family(ipv6);
+            let rules = RouteNetlinkMessage::GetRule(rules);
+            let mut routes = RouteMessage::default();
+            routes.header.address_family = family(ipv6);
+            let routes = RouteNetlinkMessage::GetRoute(routes);
+            seen.extend(self.list("the routing rules", &rules)?);
+            seen.extend(self.list("the routes", &routes)?);
+        }
+        Ok(seen)
     }
 
     pub(crate) fn links(&mut self) -> Result<Vec<LinkMessage>, Error> {
@@ -175,6 +208,13 @@ impl Route {
     }
 }
 
+pub(crate) fn family(ipv6: bool) -> AddressFamily {
+    match ipv6 {
+        true => AddressFamily::Inet6,
+        false => AddressFamily::Inet,
+    }
+}
+
 fn write(bytes: &mut Vec<u8>, message: &RouteNetlinkMessage, flags: u16, sequence: u32) {
     message::write(bytes, message.message_type(), flags, sequence, |out| {
         let start = out.len();
@@ -183,8 +223,63 @@ fn write(bytes: &mut Vec<u8>, message: &RouteNetlinkMessage, flags: u16, sequenc
     });
 }
 
+/// A device without the attributes that nobody reads.
+fn shortened(body: &[u8]) -> Vec<u8> {
+    let Some((header, mut rest)) = body.split_at_checked(LINK_HEADER) else {
+        return body.to_vec();
+    };
+    let mut short = header.to_vec();
+    while let [a, b, c, d, ..] = *rest {
+        let length = usize::from(u16::from_ne_bytes([a, b]));
+        let kind = u16::from_ne_bytes([c, d]) & NLA_TYPE_MASK;
+        let padded = length.next_multiple_of(4).clamp(4, rest.len());
+        let (attribute, others) = rest.split_at(padded);
+        if OF_LINKS.contains(&kind) {
+            short.extend_from_slice(attribute);
+        }
+        rest = others;
+    }
+    short
+}
+
 fn read(kind: u16, body: &[u8]) -> Option<RouteNetlinkMessage> {
     let mut header = NetlinkHeader::default();
     header.message_type = kind;
     RouteNetlinkMessage::deserialize(&header, body).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_route::link::LinkAttribute;
+
+    use super::*;
+
+    #[test]
+    fn of_devices_only_what_is_needed_is_read() {
+        let mut link = LinkMessage::default();
+        link.header.index = 7;
+        let (name, mtu) = (
+            LinkAttribute::IfName("wbr1".into()),
+            LinkAttribute::Mtu(1450),
+        );
+        let address = LinkAttribute::Address(vec![2, 0, 0, 0, 0, 1]);
+        let kept = [name.clone(), address.clone(), mtu.clone()];
+        let others = [
+            LinkAttribute::TxQueueLen(1),
+            LinkAttribute::Qdisc("x".into()),
+        ];
+        let [queue, discipline] = others;
+        link.attributes = vec![queue, name, discipline, address, mtu];
+        let message = RouteNetlinkMessage::NewLink(link);
+        let mut body = vec![0; message.buffer_len()];
+        message.serialize(&mut body);
+        let Some(RouteNetlinkMessage::NewLink(read)) = read(RTM_NEWLINK, &shortened(&body)) else {
+            panic!("it cannot be read");
+        };
+        assert_eq!((read.header.index, read.attributes), (7, kept.to_vec()));
+        // What is cut off is not read further than it goes.
+        for length in 0..body.len() {
+            shortened(&body[..length]);
+        }
+    }
 }

@@ -14,7 +14,8 @@ use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig,
     RestartPolicy, RestartPolicyNameEnum,
 };
-use wharfie_compose::model::{Healthcheck, Project, Service};
+use wharfie_compose::model::{Healthcheck, Port, Project, Service};
+use wharfie_core::network::publish::{self, PublishedPort};
 
 pub(crate) use mounts::{Content, Injected};
 pub use network::{connections, network_request, volume_request};
@@ -90,22 +91,32 @@ pub fn request(wanted: &Wanted, name: &str, api: ApiVersion) -> Request {
     let service = wanted.service;
     let mut mounts = mounts::mounts(wanted, api);
     let (networking, connections) = network::networking(wanted, name, api);
-    let ports = network::ports(service);
+    // What every node publishes, its Engine must not; a container of `run` is none of the service's.
+    let clusters = !wanted.oneoff && publish::is_clusters(wanted.project, service);
+    let everywhere = |p: &&Port| clusters && PublishedPort::of(p).is_some();
+    let ports = network::ports(service.ports.iter().filter(|p| !everywhere(p)));
     let first = |other: &str| Some(wanted.others.get(other)?.first()?.id.clone());
     let hash = wharfie_core::shared::config_hash(service, first).unwrap_or_default();
-    let labels = wharfie_core::labels::container(
+    let mut labels = wharfie_core::labels::container(
         wanted.project,
         service,
         &hash,
         (!wanted.oneoff).then_some(wanted.number),
         &wanted.image_id,
     );
+    if clusters {
+        let of = publish::everywhere(service);
+        let all: Vec<String> = of.map(|(port, target)| port.mapping(target)).collect();
+        if !all.is_empty() {
+            labels.insert(wharfie_core::labels::PORTS.to_owned(), all.join(" "));
+        }
+    }
     let mut exposed: Vec<String> = service
         .expose
         .iter()
         .flat_map(|e| network::exposed(e))
         .collect();
-    exposed.extend(ports.keys().cloned());
+    exposed.extend(network::ports(&service.ports).into_keys());
     exposed.sort();
     exposed.dedup();
     let anonymous = std::mem::take(&mut mounts.anonymous);

@@ -6,7 +6,7 @@ use bollard::models::{
     EndpointIpamConfig, EndpointSettings, Ipam, IpamConfig, NetworkCreateRequest, NetworkingConfig,
     PortBinding, PortMap, VolumeCreateRequest,
 };
-use wharfie_compose::model::{self, Service, ServiceNetwork};
+use wharfie_compose::model::{self, Port, Service, ServiceNetwork};
 
 use super::{Given, Wanted, list, map, shared_mode, text};
 use crate::ApiVersion;
@@ -162,9 +162,9 @@ fn links(wanted: &Wanted) -> Vec<String> {
 }
 
 /// Published ports by `port/protocol`.
-pub(super) fn ports(service: &Service) -> PortMap {
+pub(super) fn ports<'a>(ports: impl IntoIterator<Item = &'a Port>) -> PortMap {
     let mut map: PortMap = HashMap::new();
-    for port in &service.ports {
+    for port in ports {
         let protocol = if port.protocol.is_empty() {
             "tcp"
         } else {

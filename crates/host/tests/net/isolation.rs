@@ -53,6 +53,7 @@ fn gateways_and_bridges_of_others_are_closed() {
         ports: vec![4789],
         peers: Vec::new(),
         underlay: None,
+        encrypted: Vec::new(),
     };
     let mut isolator = Isolator::open(&host.space.namespace()).unwrap();
     assert!(isolator.apply(&isolation).unwrap());
@@ -120,6 +121,7 @@ fn containers_cannot_make_vxlan_packets() {
         ports: vec![4789],
         peers,
         underlay: None,
+        encrypted: Vec::new(),
     };
     let asks =
         |from: &crate::lab::Space, to: &Host, port| ask_udp(from, to.address(), port).is_ok();
@@ -134,11 +136,14 @@ fn containers_cannot_make_vxlan_packets() {
     assert!(asks(&h1.space, &h2, 4789), "hosts of the cluster may");
     assert!(!asks(&h3.space, &h2, 4789), "strangers may not");
     // When there is a device for it, nothing is taken from beside.
-    let by_wireguard = Isolation {
+    let mut by_wireguard = Isolation {
         closed: Vec::new(),
         underlay: Some("wg0".into()),
         ..isolation
     };
+    isolators[1].apply(&by_wireguard).unwrap();
+    assert!(asks(&h1.space, &h2, 4789), "not all hosts are behind it");
+    by_wireguard.encrypted = vec![h1.address()];
     isolators[1].apply(&by_wireguard).unwrap();
     assert!(!asks(&h1.space, &h2, 4789));
 }

@@ -2,6 +2,7 @@
 //! says so and passes, unless `CI` is set, where that is a failure.
 #![allow(clippy::unwrap_used)] // tests: what is not there is a failure
 
+mod encryption;
 mod firewall;
 mod hold;
 mod isolation;

@@ -100,6 +100,11 @@ impl Keeper {
         let mut all = seen.clone().unwrap_or_default();
         all.containers
             .extend(others.into_iter().map(|o| o.container));
+        // Networks of the cluster are made where somebody comes to be on them.
+        let book = self.book.networks();
+        for (network, _) in book.networks.iter().filter(|(_, n)| n.stack != name) {
+            all.networks.entry(network.clone()).or_default();
+        }
         let former = before
             .as_ref()
             .map(|stack| self.share(name, stack, &kept.assignments));
@@ -331,6 +336,11 @@ impl Keeper {
         });
         let elsewhere = self.elsewhere(name);
         let addresses = self.addresses(work.project);
+        let keeper = Arc::clone(self);
+        let leave = move |id: &str| keeper.turn_away(id);
+        // Where all of it goes, there is nobody else to be led to.
+        let whole =
+            matches!(work.intent, Intent::Down { options, .. } if options.services.is_empty());
         let context = ExecuteContext {
             project: work.project,
             seen: work.seen,
@@ -339,6 +349,7 @@ impl Keeper {
             cancel: Some(cancel),
             elsewhere: Some(&elsewhere),
             addresses: Some(&addresses),
+            leave: if whole { None } else { Some(&leave) },
         };
         let teller = Teller {
             tell,
@@ -452,6 +463,7 @@ impl Keeper {
             cancel: Some(cancel),
             elsewhere: None,
             addresses: Some(&addresses),
+            leave: None,
         };
         info!(
             stack = name,

@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tracing::{info, warn};
-use wharfie_cluster::{Options, Record};
+use wharfie_cluster::{Key, Record};
 use wharfie_core::assignment::{self, Assignment, Assignments, Reported};
-use wharfie_core::extension::{self, WhenIsolated};
 use wharfie_core::heal::Millis;
-use wharfie_core::schedule::{self, Placement, Verdict};
+use wharfie_core::schedule::{self, Verdict};
 use wharfie_core::{Share, Stack};
 
-use super::keeper::{Keeper, now, with_replica};
+use super::keeper::{Keeper, Puts, now};
 use super::slot::{Kept, Slot};
 use super::world::{self, Entry, Side, VOLUME, View, VolumePlace};
 use crate::api::{Node, NodeState};
@@ -67,7 +66,15 @@ impl Keeper {
         let running = view.running(name);
         let tasks = world::tasks(current);
         match schedule::place_if_needed(stack, &tasks, &running, &cluster) {
-            Some(placement) => merged(stack, current, placement, view.side() == Side::Larger),
+            Some(placement) => Assigned {
+                assignments: assignment::merged(
+                    stack,
+                    current,
+                    &placement.tasks,
+                    view.side() == Side::Larger,
+                ),
+                volumes: placement.volumes,
+            },
             None => Assigned {
                 assignments: current.clone(),
                 ..Assigned::default()
@@ -132,7 +139,7 @@ impl Keeper {
             // On this side it is not to run.
             share
                 .here
-                .retain(|service, _| runs_isolated(stack, service));
+                .retain(|service, _| assignment::runs_isolated(stack, service));
         }
         share
     }
@@ -182,6 +189,16 @@ impl Keeper {
                 return Duration::from_secs(1);
             }
         }
+        let mended = self.mend_networks(&stack);
+        match self.put_networks(mended, "mend").await {
+            Ok(records) => {
+                if !records.is_empty() {
+                    self.wake_all();
+                }
+                self.fleet.tell(records);
+            }
+            Err(e) => warn!(stack = slot.name, "{}", e.text()),
+        }
         let stepped = self.step_rollouts(slot, kept).await;
         // Whoever was expected back then counts from then on, not from a moment before.
         let until = stepped.into_iter().chain(view.wake).min();
@@ -222,8 +239,10 @@ impl Keeper {
         };
         let now = self.fleet.members();
         let mut now = now.iter().filter(|n| n.state != NodeState::Removed);
-        let same = now.all(|n| is_away(n) != (n.me || n.may_answer()));
-        let confirmed = same && View::side_of(&nodes, answers) == view.side();
+        if !now.all(|n| is_away(n) != (n.me || n.may_answer())) {
+            return false;
+        }
+        let confirmed = View::side_of(&nodes, answers) == view.side();
         match confirmed {
             true => self.book.confirm(away),
             false => info!(?silent, "not decided: others do not answer either"),
@@ -265,11 +284,17 @@ impl Keeper {
         let alone = self.is_alone();
         let said = |a: &&Assignment| !alone || a.rollout.is_some();
         let services: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-        let mut puts: Vec<(wharfie_cluster::Key, Option<serde_json::Value>)> = Vec::new();
+        let mut puts = Puts::new();
         for service in services {
             let (old, new) = (old.get(service), new.get(service));
             if old.filter(said).is_some() || new.filter(said).is_some() {
-                puts.extend(world::puts((name, service), old.filter(said), new));
+                let key = format!("{name}/{service}");
+                let changes = assignment::changes(old.filter(said), new);
+                puts.extend(
+                    changes
+                        .into_iter()
+                        .map(|(kind, v)| (Key::new(kind, &key), v)),
+                );
             }
         }
         for (volume, node) in &assigned.volumes {
@@ -278,22 +303,9 @@ impl Keeper {
                 stack: name.to_owned(),
             };
             let value = serde_json::to_value(place).ok();
-            puts.push((wharfie_cluster::Key::new(VOLUME, volume), value));
+            puts.push((Key::new(VOLUME, volume), value));
         }
-        if puts.is_empty() {
-            return Ok(Vec::new());
-        }
-        with_replica(&self.replica, move |r| {
-            let at = u64::try_from(now()).unwrap_or(0);
-            // Of assignments only the newest matters.
-            let options = Options { history: 1 };
-            let mut records = Vec::new();
-            for (key, value) in puts {
-                records.push(r.put((&key.kind, &key.name), value, (note, at), options, None)?);
-            }
-            Ok(records)
-        })
-        .await
+        self.put_all(puts, note).await
     }
 
     /// Says which tasks go where.
@@ -388,35 +400,6 @@ fn able(nodes: &[Node], is_unwritable: impl Fn(&Node) -> bool) -> Vec<&Node> {
     match fit.is_empty() {
         true => nodes.iter().filter(live).collect(),
         false => fit,
-    }
-}
-
-/// Whether a service runs on the smaller side of a cluster that is cut in two.
-fn runs_isolated(stack: &Stack, service: &str) -> bool {
-    let Some(service) = stack.project.any_service(service) else {
-        return true;
-    };
-    let project = &stack.project;
-    !extension::singleton(project, service)
-        && extension::when_isolated(project, service) == WhenIsolated::Keep
-}
-
-/// Assignments with a placement in them. What is not to run on a smaller side is not moved there.
-fn merged(stack: &Stack, old: &Assignments, placement: Placement, majority: bool) -> Assigned {
-    let mut assignments = Assignments::new();
-    for service in &stack.active {
-        let before = old.get(service);
-        if !majority && !runs_isolated(stack, service) {
-            assignments.extend(before.map(|a| (service.clone(), a.clone())));
-            continue;
-        }
-        let tasks = placement.tasks.get(service).cloned().unwrap_or_default();
-        let rollout = before.and_then(|a| a.rollout.clone());
-        assignments.insert(service.clone(), Assignment { tasks, rollout });
-    }
-    Assigned {
-        assignments,
-        volumes: placement.volumes,
     }
 }
 

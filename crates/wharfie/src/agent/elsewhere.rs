@@ -34,17 +34,10 @@ impl Keeper {
             *kept = Kept::default();
             self.show(&slot, &kept);
         }
-        with_replica(&self.replica, |r| {
-            let decided = |kind: &str| world::DECIDED.contains(&kind);
-            for key in r.keys().into_iter().filter(|k| decided(&k.kind)) {
-                let options = wharfie_cluster::Options { history: 1 };
-                let at = u64::try_from(super::keeper::now()).unwrap_or(0);
-                let id = (key.kind.as_str(), key.name.as_str());
-                r.put(id, None, ("node rm", at), options, None)?;
-            }
-            Ok(())
-        })
-        .await
+        let decided = |kind: &str| world::DECIDED.contains(&kind);
+        let keys = self.replica.keys().into_iter();
+        let gone = keys.filter(|k| decided(&k.kind)).map(|k| (k, None));
+        self.put_all(gone.collect(), "node rm").await.map(drop)
     }
 
     /// What is wanted of a stack was written by another node: takes it over.

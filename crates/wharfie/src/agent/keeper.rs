@@ -8,19 +8,20 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tracing::{debug, error, info, warn};
-use wharfie_cluster::{Options, Record, Replica};
-use wharfie_core::assignment::{self, Part};
+use wharfie_cluster::{Key, Options, Record, Replica};
+use wharfie_core::assignment::{self, ASSIGNMENT, Part};
 use wharfie_core::heal::{self, Ledger, Millis};
 use wharfie_core::{Container, Intent, Plan, Seen, Share, Stack};
 use wharfie_host::{Change, Engine, Event, ExecuteContext, Happened, Progress, Scope};
 
 use super::fleet::Fleet;
+use super::glimpse::Signs;
 use super::images::Images;
-use super::networks::{Addressing, Holds};
+use super::networks::{Addressing, Faults, Holds, Keys, Logged};
 use super::report::News;
 use super::settings::Settings;
 use super::slot::{Kept, Slot};
-use super::world::{self, ASSIGNMENT, Book, VOLUME};
+use super::world::{self, Book, VOLUME};
 use crate::api::{Fault, StackInfo};
 use crate::failure::Failure;
 
@@ -39,6 +40,8 @@ pub(super) struct Keeper {
     pub(super) fleet: Arc<Fleet>,
     /// That there is something new to be seen on the Engine.
     pub(super) news: watch::Sender<News>,
+    /// What events say of single containers.
+    pub(super) signs: Signs,
     /// What is wanted of all stacks, and where their tasks are.
     pub(super) book: Book,
     /// The agent ends: nothing is decided any more. Without the others it would take itself for alone.
@@ -47,8 +50,14 @@ pub(super) struct Keeper {
     pub(super) network_news: Notify,
     /// Addresses that wait for their firewalls.
     pub(super) holds: Holds,
+    /// This node's keys for packets between nodes.
+    pub(super) keys: Keys,
     /// Addresses that were given to containers.
     pub(super) addressing: Addressing,
+    /// What networks cannot do here.
+    pub(super) faults: Faults,
+    /// What firewalls drop here.
+    pub(super) logged: Logged,
     /// What is wanted could not be written a moment ago.
     unwritable: AtomicBool,
     /// This node's images.
@@ -81,6 +90,9 @@ fn ledger_key(stack: &str) -> String {
     format!("ledger/{stack}")
 }
 
+/// Objects that are to be written, or without a value to go.
+pub(super) type Puts = Vec<(Key, Option<serde_json::Value>)>;
+
 /// Does something with what is durable where it may wait for the disk.
 pub(super) async fn with_replica<T: Send + 'static>(
     replica: &Arc<Replica>,
@@ -105,11 +117,15 @@ impl Keeper {
             engine: watch::Sender::new(Err(away.into())),
             fleet,
             news: watch::Sender::default(),
+            signs: Signs::default(),
             book: Book::default(),
             closing: AtomicBool::new(false),
             network_news: Notify::new(),
             holds: Holds::default(),
+            keys: Keys::default(),
             addressing: Addressing::default(),
+            faults: Faults::default(),
+            logged: Logged::default(),
             unwritable: AtomicBool::new(false),
             images: OnceLock::new(),
             slots: Mutex::default(),
@@ -250,6 +266,28 @@ impl Keeper {
         Ok(records)
     }
 
+    /// Writes objects of which only the newest version matters; what was written.
+    pub(super) async fn put_all(
+        &self,
+        puts: Puts,
+        note: &'static str,
+    ) -> Result<Vec<Record>, Failure> {
+        if puts.is_empty() {
+            return Ok(Vec::new());
+        }
+        with_replica(&self.replica, move |r| {
+            let at = u64::try_from(now()).unwrap_or(0);
+            let options = Options { history: 1 };
+            let each = puts.into_iter();
+            each.map(|(key, value)| {
+                let id = (key.kind.as_str(), key.name.as_str());
+                r.put(id, value, (note, at), options, None)
+            })
+            .collect()
+        })
+        .await
+    }
+
     /// Whether the machine was started since the last agent ran.
     fn rebooted(&self) -> Result<bool, Failure> {
         let boot = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
@@ -315,6 +353,7 @@ impl Keeper {
 
     /// Takes note of what happened on the Engine.
     pub(super) fn happened(&self, happened: &Happened) {
+        self.signs.happened(happened);
         self.news.send_modify(|news| news.count(happened));
         match happened {
             Happened::Container { project, id, what } => {
@@ -325,7 +364,7 @@ impl Keeper {
                     Change::Signalled | Change::Stopped => slot.signalled(id, now()),
                     Change::Started => slot.started(id),
                     Change::Updated => slot.changed(id),
-                    Change::Unwell => slot.again.store(AGAIN, Ordering::SeqCst),
+                    Change::Ended | Change::Unwell => slot.again.store(AGAIN, Ordering::SeqCst),
                     Change::Other => {}
                 }
                 if *what != Change::Signalled {
@@ -520,6 +559,8 @@ impl Keeper {
         let recorder = Recorder::default();
         let elsewhere = self.elsewhere(&slot.name);
         let addresses = self.addresses(Some(&part.stack.project));
+        let keeper = Arc::clone(self);
+        let leave = move |id: &str| keeper.turn_away(id);
         let context = ExecuteContext {
             project: Some(&part.stack.project),
             seen,
@@ -528,6 +569,7 @@ impl Keeper {
             cancel: Some(cancel),
             elsewhere: Some(&elsewhere),
             addresses: Some(&addresses),
+            leave: Some(&leave),
         };
         let outcome = engine.execute(&context, &healing.plan, &recorder).await;
         recorder.enter(healing, &mut kept.ledger);

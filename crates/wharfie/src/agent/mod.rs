@@ -9,12 +9,14 @@ mod cluster_settings;
 mod coordinate;
 mod elsewhere;
 pub(crate) mod fleet;
+mod glimpse;
 mod home;
 mod http;
 mod images;
 mod keeper;
 mod log;
 mod members;
+mod network_settings;
 mod networks;
 mod nodes;
 mod peers;
@@ -174,6 +176,20 @@ impl Agent {
         note("stable-after", new.backoff.stable != old.backoff.stable);
         note("history", new.history != old.history);
         note("idle-exit", new.idle_exit != old.idle_exit);
+        note("network-pool", new.network.pools != old.network.pools);
+        note("network-prefix", new.network.prefix != old.network.prefix);
+        note(
+            "network-encrypt",
+            new.network.encrypt != old.network.encrypt,
+        );
+        note(
+            "network-private",
+            new.network.private != old.network.private,
+        );
+        note(
+            "network-key-lifetime",
+            new.network.key_lifetime != old.network.key_lifetime,
+        );
         note(
             "dockermod-listen",
             new.dockermod_listen != old.dockermod_listen,
@@ -194,6 +210,9 @@ impl Agent {
         self.log.apply(new.log_level, new.log_format);
         self.keeper.settings.send_replace(new);
         self.keeper.wake_all();
+        // The others are told what this node demands.
+        self.keeper.news.send_modify(|news| news.tell());
+        self.keeper.network_news.notify_one();
         info!(?changed, "settings read anew");
         Ok(changed)
     }

@@ -12,12 +12,14 @@ use wharfie_cluster::mesh::OpenError;
 use wharfie_cluster::transport::Stream;
 use wharfie_cluster::wire::{self, Opened};
 use wharfie_cluster::{Cluster, Event, Key, NodeId, Record, Services, State};
+use wharfie_core::assignment::{ASSIGNMENT, ROLLOUT};
+use wharfie_core::network::{NETWORK, SLICE};
 use wharfie_core::report::Report;
 use wharfie_host::BoxedStream;
 
 use super::fleet::{Fleet, Peers, unreachable};
 use super::keeper::{Keeper, STACK};
-use super::world::{self, ASSIGNMENT, NODE, ROLLOUT, VOLUME};
+use super::world::{self, NODE, VOLUME};
 use crate::api::{Node, NodeState};
 use crate::failure::Failure;
 
@@ -240,11 +242,18 @@ async fn renew_all(keeper: &Arc<Keeper>) {
 fn renew(keeper: &Arc<Keeper>, keys: Vec<Key>) {
     if keys.iter().any(|k| world::is_of_the_book(&k.kind)) {
         let keeper = Arc::clone(keeper);
+        // Those on a network that was changed are made anew.
+        let networks = keys
+            .iter()
+            .any(|k| matches!(k.kind.as_str(), NETWORK | SLICE));
         tokio::task::spawn_blocking(move || {
             if let Err(e) = keeper.reread() {
                 warn!("{}", e.text());
             }
             keeper.review_all();
+            if networks {
+                keeper.wake_all();
+            }
         });
     }
     let stacks = keys.iter().filter_map(|key| match key.kind.as_str() {

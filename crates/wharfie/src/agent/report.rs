@@ -1,6 +1,6 @@
 //! What is seen on this node, kept up to date for the others.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use wharfie_core::report::{Report, ReportedContainer, ReportedImage};
 use wharfie_host::{Change, Engine, Happened};
 
+use super::glimpse::{Glimpses, hurry};
 use super::keeper::{Keeper, now};
 use crate::api::Fault;
 
@@ -21,6 +22,9 @@ const LONGEST_REST: Duration = Duration::from_millis(300);
 /// twice the pause.
 const AGAIN: u32 = 6;
 const SOON: Duration = Duration::from_millis(20);
+
+/// How often is looked whether the host has other routes: they tell nobody.
+const ROUTES: Duration = Duration::from_secs(5);
 
 /// Reports are sent together with others that come within 10 ms: so long the last one takes.
 const TOLD: Duration = Duration::from_millis(50);
@@ -47,7 +51,7 @@ impl News {
         self.all += 1;
         match happened {
             Happened::Container { what, .. } => {
-                let ended = matches!(what, Change::Unwell | Change::Stopped);
+                let ended = matches!(what, Change::Ended | Change::Unwell | Change::Stopped);
                 self.ends += u64::from(ended);
             }
             Happened::News { image } => self.images += u64::from(*image),
@@ -94,12 +98,47 @@ pub(super) async fn publish(keeper: Arc<Keeper>) {
 
 /// Keeps the report up to date, for ever.
 pub(super) async fn keep(keeper: Arc<Keeper>, report: watch::Sender<Arc<Report>>) {
+    let glimpses = Mutex::default();
+    let looks = look_again(&keeper, &glimpses, &report);
+    tokio::join!(looks, hurry(&keeper, &glimpses, &report));
+}
+
+/// Looks at everything again and again.
+async fn look_again(
+    keeper: &Arc<Keeper>,
+    glimpses: &Mutex<Glimpses>,
+    report: &watch::Sender<Arc<Report>>,
+) {
     let mut engines = keeper.engine.subscribe();
     let mut news = keeper.news.subscribe();
     let mut known = Known::default();
     let mut seen = News::default();
     let mut again = 0;
+    let mut whole = Instant::now();
+    // When everything is looked at, and when it is at the earliest.
+    let (mut due, mut rested) = (Instant::now(), Instant::now());
     loop {
+        tokio::select! {
+            // Both senders are the keeper's own: they live as long as this.
+            Ok(()) = engines.changed() => {
+                known = Known::default();
+                due = Instant::now();
+            }
+            Ok(()) = news.changed() => {
+                due = due.min((Instant::now() + CROWD).max(rested));
+            }
+            () = other_routes(keeper, report) => due = due.min(Instant::now().max(rested)),
+            () = tokio::time::sleep_until(due) => {}
+        }
+        if Instant::now() < due {
+            continue;
+        }
+        let resync = Duration::from_millis(keeper.settings.borrow().resync);
+        if Instant::now() >= whole {
+            // Something may have been missed.
+            known.images = None;
+            whole = Instant::now() + resync;
+        }
         let engine = engines.borrow_and_update().clone();
         let before = std::mem::replace(&mut seen, *news.borrow_and_update());
         if seen.images != before.images {
@@ -116,32 +155,42 @@ pub(super) async fn keep(keeper: Arc<Keeper>, report: watch::Sender<Arc<Report>>
         new.unwritable = keeper.is_unwritable().await;
         new.routes = super::networks::routes();
         new.own = keeper.own_addresses();
+        new.encryption = Some(keeper.own_encryption());
+        new.network_faults = keeper.network_faults();
         new.troubles = sick.map(|s| (s.name, s.troubles)).collect();
-        report.send_if_modified(|old| {
-            let differs = !old.says_the_same(&new);
-            if differs {
-                *old = Arc::new(new);
-            }
-            differs
-        });
-        tokio::time::sleep(CROWD.max(began.elapsed() * REST).min(LONGEST_REST)).await;
-        let resync = Duration::from_millis(keeper.settings.borrow().resync);
+        // What came meanwhile is newer.
+        let mut lately = glimpses.lock().unwrap_or_else(PoisonError::into_inner);
+        lately.show(&mut new, Some(began));
+        tell(report, new);
+        drop(lately);
+        rested = Instant::now() + CROWD.max(began.elapsed() * REST).min(LONGEST_REST);
         let pause = match again {
             _ if failed || report.borrow().unwritable => Duration::from_secs(1),
             0 => resync,
             left => SOON * 2_u32.pow(AGAIN - left),
         };
         again = again.saturating_sub(1);
-        tokio::select! {
-            // Both senders are the keeper's own: they live as long as this.
-            Ok(()) = news.changed() => tokio::time::sleep(CROWD).await,
-            Ok(()) = engines.changed() => known = Known::default(),
-            () = tokio::time::sleep(pause) => {
-                // Something may have been missed.
-                if pause == resync {
-                    known.images = None;
-                }
-            }
+        due = (Instant::now() + pause).max(rested);
+    }
+}
+
+/// Makes a report the current one, if it says something new.
+pub(super) fn tell(report: &watch::Sender<Arc<Report>>, new: Report) {
+    report.send_if_modified(|old| {
+        let differs = !old.says_the_same(&new);
+        if differs {
+            *old = Arc::new(new);
+        }
+        differs
+    });
+}
+
+/// Until the host has other routes than the report says: networks must not be made over them.
+async fn other_routes(keeper: &Keeper, report: &watch::Sender<Arc<Report>>) {
+    loop {
+        tokio::time::sleep(ROUTES).await;
+        if !keeper.is_alone() && super::networks::routes() != report.borrow().routes {
+            return;
         }
     }
 }

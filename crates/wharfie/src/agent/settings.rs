@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use wharfie_core::heal::Backoff;
 
 use super::cluster_settings::ClusterSettings;
+use super::network_settings::NetworkSettings;
 use crate::dockermod::listen::{self, Token};
 use crate::failure::Failure;
 
@@ -88,6 +89,29 @@ pub(crate) struct Given {
     #[arg(long, value_name = "DURATION")]
     pub(crate) cluster_failure_timeout: Option<String>,
 
+    /// Where networks over several hosts get their addresses from, separated by commas; the same on all
+    /// nodes [default: 10.128.0.0/9]
+    #[arg(long, value_name = "RANGES")]
+    pub(crate) network_pool: Option<String>,
+
+    /// Length of the prefix of such a network; the same on all nodes [default: 18]
+    #[arg(long, value_name = "BITS")]
+    pub(crate) network_prefix: Option<u8>,
+
+    /// Whether packets of containers are encrypted between nodes: auto, always or never
+    /// [default: auto]
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) network_encrypt: Option<String>,
+
+    /// Ranges of nodes' addresses within which auto encrypts nothing, separated by commas
+    /// [default: none]
+    #[arg(long, value_name = "RANGES")]
+    pub(crate) network_private: Option<String>,
+
+    /// A node makes itself a new key for that after so long [default: 24h]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) network_key_lifetime: Option<String>,
+
     /// Port, or ADDRESS:PORT, for requests in DockerMod's protocol; a port is this host's only
     /// [default: none]
     #[arg(long, value_name = "ADDRESS")]
@@ -163,6 +187,8 @@ pub(crate) struct Settings {
     pub(crate) dockermod_listen: Option<SocketAddr>,
     /// How the node takes part in a cluster.
     pub(crate) cluster: ClusterSettings,
+    /// Where networks get their addresses from.
+    pub(crate) network: NetworkSettings,
     /// The token that they must show.
     pub(crate) dockermod_token: Option<Token>,
 }
@@ -212,6 +238,11 @@ impl Given {
             cluster_failure_timeout: self
                 .cluster_failure_timeout
                 .or(other.cluster_failure_timeout),
+            network_pool: self.network_pool.or(other.network_pool),
+            network_prefix: self.network_prefix.or(other.network_prefix),
+            network_encrypt: self.network_encrypt.or(other.network_encrypt),
+            network_private: self.network_private.or(other.network_private),
+            network_key_lifetime: self.network_key_lifetime.or(other.network_key_lifetime),
             dockermod_listen: self.dockermod_listen.or(other.dockermod_listen),
             dockermod_token: self.dockermod_token.or(other.dockermod_token),
         }
@@ -234,6 +265,7 @@ impl Given {
         let dockermod_listen = self.dockermod_address()?;
         let cluster = ClusterSettings::meant(&self)?;
         Ok(Settings {
+            network: NetworkSettings::meant(&self)?,
             cluster,
             dockermod_listen,
             dockermod_token: self.dockermod_token.clone(),
@@ -343,7 +375,7 @@ mod tests {
         let mut text = String::new();
         for flag in &flags {
             let value = match flag.as_str() {
-                "history" => "3".to_owned(),
+                "history" | "network-prefix" => "20".to_owned(),
                 "log-level" => "\"debug\"".to_owned(),
                 "cluster-discover" => "true".to_owned(),
                 "log-format" => "\"json\"".to_owned(),

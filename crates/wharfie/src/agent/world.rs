@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tracing::warn;
-use wharfie_cluster::{Key, Replica};
-use wharfie_core::assignment::{Assignment, Assignments, Reported};
+use wharfie_cluster::Replica;
+use wharfie_core::assignment::{ASSIGNMENT, Assignments, ROLLOUT, Reported};
 use wharfie_core::heal::Millis;
 use wharfie_core::network::{NETWORK, SLICE, VIP};
 use wharfie_core::report::Report;
@@ -20,11 +20,6 @@ use super::networks::{self, NetworkBook};
 use crate::api::{Node, NodeState};
 use crate::failure::Failure;
 
-/// Kind of the objects that say where a service's tasks are; their names are `stack/service`.
-pub(super) const ASSIGNMENT: &str = "assignment";
-/// Kind of the objects that say how far a service's rollout is, named alike. They stand alone: whoever
-/// moves tasks on one side of a cut must not take away what was begun on the other.
-pub(super) const ROLLOUT: &str = "rollout";
 /// Kind of the objects that say what is wanted of a node; their names are the nodes' ids.
 pub(super) const NODE: &str = "node";
 /// Kind of the objects that say on which node a local volume is.
@@ -530,32 +525,6 @@ fn place(
             .filter_map(|p| Some(Port::new(&p.ip, p.public?, &p.protocol)))
             .collect(),
     }
-}
-
-/// What must be written of a service for its tasks and its rollout to become others; without a value
-/// the object goes.
-pub(super) fn puts(
-    (stack, service): (&str, &str),
-    old: Option<&Assignment>,
-    new: Option<&Assignment>,
-) -> Vec<(Key, Option<serde_json::Value>)> {
-    let name = format!("{stack}/{service}");
-    let mut puts = Vec::new();
-    let tasks = |a: Option<&Assignment>| a.map(|a| a.tasks.clone());
-    if tasks(old) != tasks(new) {
-        let alone = tasks(new).map(|tasks| Assignment {
-            tasks,
-            rollout: None,
-        });
-        let value = alone.and_then(|a| serde_json::to_value(a).ok());
-        puts.push((Key::new(ASSIGNMENT, &name), value));
-    }
-    let rollout = |a: Option<&Assignment>| a.and_then(|a| a.rollout.clone());
-    if rollout(old) != rollout(new) {
-        let value = rollout(new).and_then(|r| serde_json::to_value(r).ok());
-        puts.push((Key::new(ROLLOUT, &name), value));
-    }
-    puts
 }
 
 /// Whether a record says something of nodes or volumes.

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::network;
 use crate::context::Context;
+use crate::control::Client;
 use crate::failure::Failure;
 use crate::install::{self, Item, Outcome, What};
 use crate::output;
@@ -14,7 +16,8 @@ use crate::output;
 /// Installs the program, its systemd unit, manual pages and completions.
 ///
 /// The agent is to start at every boot. What is there already and right is left alone, so that the
-/// same command upgrades. --uninstall removes what was written; state and containers stay.
+/// same command upgrades. --uninstall removes what was written, and what networks left in the kernel, once
+/// the agent is stopped; state and containers stay.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  wharfie install && systemctl daemon-reload && systemctl start wharfie\n  wharfie install --dry-run               what would be written\n  wharfie install --root /tmp/package     into a directory, to make a package of it\n  wharfie install --uninstall"
@@ -33,7 +36,7 @@ pub(crate) struct Install {
 
 impl Install {
     /// Does it.
-    pub(crate) fn run(&self, context: &Context) -> Result<(), Failure> {
+    pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
         let program = std::env::current_exe()
             .map_err(|e| Failure::failed(format!("cannot find this program: {e}")))?;
         let items = install::items(&program, !self.no_enable || self.uninstall)?;
@@ -41,6 +44,9 @@ impl Install {
         // All is done before anything is told: a reader that goes away must not stop it halfway.
         let mut told = Vec::new();
         let done = if self.uninstall {
+            if self.root == Path::new("/") {
+                sweep(context, &mut told).await?;
+            }
             self.take_away(context, &items, before, &mut told)
         } else {
             self.put(context, &items, &before, &mut told)
@@ -120,7 +126,7 @@ impl Install {
         }
         let systemd = Path::new("/run/systemd/system").is_dir();
         match (systemd, self.uninstall) {
-            (true, true) => output::say("Now: systemctl stop wharfie && systemctl daemon-reload"),
+            (true, true) => output::say("Now: systemctl daemon-reload"),
             (true, false) => output::say("Now: systemctl daemon-reload && systemctl start wharfie"),
             (false, true) => {}
             (false, false) => {
@@ -128,6 +134,21 @@ impl Install {
             }
         }
     }
+}
+
+/// Takes away what networks left in the kernel: with the program gone nobody else could.
+async fn sweep(context: &Context, told: &mut Vec<String>) -> Result<(), Failure> {
+    let socket = context.socket();
+    if Client::new(socket.clone()).info().await?.is_some() {
+        return Err(
+            Failure::failed(format!("the agent still runs, at {}", socket.display()))
+                .help("`systemctl stop wharfie`, or end its process, first"),
+        );
+    }
+    let swept = network::everything(context.global.host.as_deref(), context.dry_run()).await?;
+    told.extend(swept.removed.iter().map(|r| format!("remove {r}")));
+    told.extend(swept.kept.iter().map(|k| format!("keep {k}")));
+    Ok(())
 }
 
 fn verb(item: &Item, outcome: Outcome) -> &'static str {

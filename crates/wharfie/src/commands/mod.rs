@@ -29,6 +29,7 @@ pub(crate) mod kill;
 mod lifecycle;
 pub(crate) mod logs;
 pub(crate) mod ls;
+pub(crate) mod network;
 pub(crate) mod node;
 pub(crate) mod pause;
 pub(crate) mod pick;
@@ -54,6 +55,7 @@ pub(crate) mod stop;
 pub(crate) mod template;
 pub(crate) mod token;
 pub(crate) mod top;
+pub(crate) mod tunnel;
 pub(crate) mod undo;
 pub(crate) mod up;
 pub(crate) mod version;
@@ -100,6 +102,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Image(c) => c.run(&context).await,
         Command::Volume(c) => c.run(&context).await,
         Command::Volumes(c) => c.run(&context).await,
+        Command::Network(c) => c.run(&context).await,
         Command::Inspect(c) => c.run(&context).await,
         Command::Attach(c) => c.run(&context).await,
         Command::Export(c) => c.run(&context).await,
@@ -121,7 +124,8 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Reload(c) => c.run(&context).await,
         Command::Dockermod(c) => c.run(&context).await,
         Command::Doctor(c) => c.run(&context).await,
-        Command::Install(c) => c.run(&context),
+        Command::Install(c) => c.run(&context).await,
+        Command::Tunnel(c) => c.run().await,
         Command::Version(c) => c.run(),
         Command::Completion(c) => c.run(),
     }

@@ -173,6 +173,10 @@ pub(super) fn troubles(node: &Member) -> Vec<String> {
             node.name
         ));
     }
+    // What is known of one that is away is old.
+    let report = node.report.as_ref().filter(|_| node.may_answer());
+    let faults = report.into_iter().flat_map(|r| &r.network_faults);
+    troubles.extend(faults.map(|f| format!("node {}: {}", node.name, f.what)));
     if let Some(skew) = node.skew.filter(|s| s.abs() > 5_000) {
         troubles.push(format!(
             "node {}: its clock is {} s {} of the one here",

@@ -251,7 +251,14 @@ async fn bring_up(
     control
         .prepared(&ready.seen)
         .act(name, intent, Some(loaded), &ready.plan, progress)
-        .await
+        .await?;
+    if control.several() && !control.dry_run() {
+        let placed = control.placement(&loaded.project, options, &ready.seen);
+        for task in placed.await?.iter().filter(|t| t.node.is_none()) {
+            progress.line(&format!("task {} waits: {}", task.task, task.why));
+        }
+    }
+    Ok(())
 }
 
 /// Says which containers are as they should be.

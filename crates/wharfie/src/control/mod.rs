@@ -33,6 +33,7 @@ use crate::agent::fleet;
 use crate::api::{
     Durable, Explained, Fault, Info, Message as Told, Node, NodeState, Request, StackInfo, What,
 };
+use crate::api_network::NetworkInfo;
 use crate::context::Context;
 use crate::failure::{Failure, Message};
 use crate::output::progress::{self, Progress};
@@ -465,6 +466,20 @@ impl Control {
         let mut seen = self.engine.observe(Scope::Project(project)).await?;
         if self.several() {
             self.add_others(&mut seen, project).await?;
+            // Networks of the cluster are made where somebody comes to be on them.
+            let external = project.networks.values().filter(|n| n.external);
+            let missing: Vec<&String> = external
+                .map(|n| &n.name)
+                .filter(|name| !seen.networks.contains_key(*name))
+                .collect();
+            if !missing.is_empty() {
+                let all: Vec<NetworkInfo> = self.agent.get("/v1/networks").await?;
+                let known = all.into_iter().map(|n| n.name);
+                let known: Vec<String> = known.filter(|n| missing.contains(&n)).collect();
+                for name in known {
+                    seen.networks.entry(name).or_default();
+                }
+            }
         }
         Ok(seen)
     }
@@ -608,6 +623,7 @@ impl Control {
             cancel: None,
             elsewhere: None,
             addresses: None,
+            leave: None,
         };
         let reporter = Reporter::new(plan.clone(), execution, progress);
         let outcome = self.engine.execute(&context, plan, &reporter);

@@ -223,6 +223,7 @@ impl<'a> Builder<'a> {
                 stack: container.stack.clone(),
                 node,
                 links: self.links(&container.stack, &container.service),
+                resolvers: self.resolvers(&container.stack, &container.service),
             });
             // Of two that are to have one address, the one that runs asks.
             let runs = container.state == State::Running;
@@ -236,11 +237,21 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn links(&self, stack: &str, service: &str) -> Map<String, String> {
-        let mut links = Map::default();
+    fn definition(&self, stack: &str, service: &str) -> Option<&'a Service> {
         let named = |s: &&&Stack| s.project.name == stack;
         let definition = self.world.stacks.iter().find(named);
-        let Some(service) = definition.and_then(|s| s.project.any_service(service)) else {
+        definition.and_then(|s| s.project.any_service(service))
+    }
+
+    fn resolvers(&self, stack: &str, service: &str) -> Arc<[IpAddr]> {
+        let service = self.definition(stack, service);
+        let said = service.into_iter().flat_map(|s| &s.dns);
+        said.filter_map(|text| text.parse().ok()).collect()
+    }
+
+    fn links(&self, stack: &str, service: &str) -> Map<String, String> {
+        let mut links = Map::default();
+        let Some(service) = self.definition(stack, service) else {
             return links;
         };
         for link in &service.links {

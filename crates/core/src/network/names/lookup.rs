@@ -55,10 +55,17 @@ impl Catalog {
                     stack: String::new(),
                     node: u32::MAX,
                     links: Map::default(),
+                    resolvers: Arc::default(),
                 })
             }
         };
         Some(Asker { seat, source })
+    }
+
+    /// Who is asked in an asker's place for what is not here; the host's resolvers if there are none.
+    #[must_use]
+    pub fn resolvers<'s>(&self, asker: &'s Asker) -> &'s Arc<[IpAddr]> {
+        &asker.seat.resolvers
     }
 
     /// Whether an asker may have names of the outside: somebody who is on internal networks only may

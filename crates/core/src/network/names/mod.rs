@@ -170,6 +170,8 @@ struct Seat {
     node: u32,
     /// Names that only it knows (`links`): alias to a name that others know.
     links: Map<String, String>,
+    /// Who is asked for what is not here, if its service says so (`dns`).
+    resolvers: Arc<[IpAddr]>,
 }
 
 /// Who asks.

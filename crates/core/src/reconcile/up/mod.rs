@@ -7,7 +7,7 @@ pub use starts::holds_there;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use wharfie_compose::model::{Project, Service};
+use wharfie_compose::model::{Port, Project, Service};
 use wharfie_compose::{network_hash, volume_hash};
 
 use super::images;
@@ -15,6 +15,7 @@ use super::select::{dependencies_first, selection};
 use super::{Refusal, UpOptions};
 use crate::labels;
 use crate::names;
+use crate::network::publish::{self, PublishedPort};
 use crate::plan::{Operation, Plan};
 use crate::seen::{Container, Seen};
 use crate::shared;
@@ -159,7 +160,9 @@ impl<'a> Planner<'a> {
         {
             let seen = self.seen.networks.get(&network.name);
             if network.external {
-                if seen.is_none() && !is_predefined(&network.name) {
+                // A network of the cluster is made before there is somebody on it.
+                let clusters = network.labels.contains_key(labels::RESOLVER);
+                if seen.is_none() && !clusters && !is_predefined(&network.name) {
                     return Err(Refusal::NoNetwork {
                         key: key.clone(),
                         name: network.name.clone(),
@@ -410,7 +413,7 @@ impl<'a> Planner<'a> {
                     old: old.clone(),
                     reason: reason.clone(),
                     renew_volumes: self.options.renew_anonymous_volumes,
-                    start_first: starts_first(task),
+                    start_first: starts_first(self.project, task),
                     timeout: self.options.timeout,
                 }
             }
@@ -421,13 +424,15 @@ impl<'a> Planner<'a> {
 
 /// Whether the new container runs before the old one goes (`deploy.update_config.order`). What only
 /// one container can have at a time stands against it.
-fn starts_first(task: &Task) -> bool {
+fn starts_first(project: &Project, task: &Task) -> bool {
     let service = task.service;
+    let clusters = publish::is_clusters(project, service);
+    let holds = |p: &Port| !(p.published.is_empty() || clusters && PublishedPort::of(p).is_some());
     let update = service
         .deploy
         .as_ref()
         .and_then(|d| d.update_config.as_ref());
-    let fixed = service.ports.iter().any(|p| !p.published.is_empty())
+    let fixed = service.ports.iter().any(holds)
         || shared::with(service).next().is_some()
         || service.network_mode == "host"
         || service.networks.values().flatten().any(|n| {

@@ -190,6 +190,21 @@ impl Batch<'_> {
                 message.nest(4, |list| rule.write(list));
                 message.bytes(7, &comment(&rule.comment()));
             }),
+            Op::Insert(name, rule, before) => {
+                // With a position and without "append" it comes before what is there.
+                let append = if before.is_none() { NLM_F_APPEND } else { 0 };
+                send(NFT_MSG_NEWRULE, create | append, &|message| {
+                    message.text(1, table).text(2, name);
+                    message.nest(4, |list| rule.write(list));
+                    if let Some(handle) = before {
+                        message.u64_be(6, *handle);
+                    }
+                    message.bytes(7, &comment(&rule.comment()));
+                });
+            }
+            Op::Delete(name, handle) => send(NFT_MSG_DELRULE, ack, &|message| {
+                message.text(1, table).text(2, name).u64_be(3, *handle);
+            }),
         }
         Ok(())
     }

@@ -21,6 +21,10 @@ pub(super) enum Op {
     /// Takes all rules out of a chain.
     Clear(String),
     Rule(String, Rule),
+    /// In a chain of others: puts a rule before the one with the handle, or at the end.
+    Insert(String, Rule, Option<u64>),
+    /// In a chain of others: removes the rule with the handle.
+    Delete(String, u64),
 }
 
 impl Op {
@@ -44,7 +48,8 @@ impl Op {
             Self::Clear(name) => {
                 format!("the removal of the rules of chain {name} of table {table}")
             }
-            Self::Rule(name, rule) => {
+            Self::Delete(name, _) => format!("a rule of chain {name} of table {table}"),
+            Self::Rule(name, rule) | Self::Insert(name, rule, _) => {
                 format!(
                     "the rule {:?} of chain {name} of table {table}",
                     rule.comment()
@@ -181,6 +186,8 @@ pub(super) fn apply(ops: &[Op], table: &mut Table) {
                     .rules
                     .push(rule.clone());
             }
+            // Chains of others are no part of it.
+            Op::Insert(..) | Op::Delete(..) => {}
         }
     }
 }

@@ -333,6 +333,54 @@ fn is_verdict(verdict: &Verdict, seen: &[u8]) -> bool {
     })
 }
 
+/// A rule of a chain of others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Listed {
+    pub(super) handle: u64,
+    pub(super) comment: String,
+    /// All it does is to return.
+    pub(super) only_returns: bool,
+}
+
+/// The rules of a chain that may be somebody else's; `None` if there is no such chain.
+pub(super) fn rules_of(
+    socket: &mut Socket,
+    id: TableId<'_>,
+    chain: &str,
+) -> Result<Option<Vec<Listed>>, Error> {
+    let chains = list(socket, id, NFT_MSG_GETCHAIN, "chains")?;
+    let is_named = |body: &Vec<u8>| attribute(body, 3).map(text).as_deref() == Some(chain);
+    if !chains.iter().any(is_named) {
+        return Ok(None);
+    }
+    let rules = list(socket, id, NFT_MSG_GETRULE, "rules")?;
+    let rules = rules.iter().filter_map(|body| {
+        let listed = Listed {
+            handle: be_u64(attribute(body, 3)?)?,
+            comment: attribute(body, 7).and_then(comment).unwrap_or_default(),
+            only_returns: only_returns(attribute(body, 4)?),
+        };
+        (attribute(body, 2).map(text).as_deref() == Some(chain)).then_some(listed)
+    });
+    Ok(Some(rules.collect()))
+}
+
+/// Whether steps match everything and return.
+fn only_returns(steps: &[u8]) -> bool {
+    let mut returns = false;
+    for (_, step) in attributes(steps) {
+        match attribute(step, 1).map(text).as_deref() {
+            Some("counter") => {}
+            Some("immediate") => {
+                let data = attribute(step, 2).and_then(|data| attribute(data, 2));
+                returns = data.is_some_and(|data| is_verdict(&Verdict::Return, data));
+            }
+            _ => return false,
+        }
+    }
+    returns
+}
+
 /// What the rules of a table counted: those that count.
 pub(super) fn counted(socket: &mut Socket, id: TableId<'_>) -> Result<Vec<Counted>, Error> {
     let rules = list(socket, id, NFT_MSG_GETRULE, "rules")?;

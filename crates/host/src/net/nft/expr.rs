@@ -177,6 +177,13 @@ pub(crate) enum Expr {
         of: Fib,
         to: Register,
     },
+    /// A match of iptables (`linux/netfilter/nf_tables_compat.h`), for chains that it lists: it knows no
+    /// other form. The bytes are the kernel's structure of that name and revision.
+    Extension {
+        name: &'static str,
+        revision: u32,
+        info: Vec<u8>,
+    },
 }
 
 const NFTA_LIST_ELEM: u16 = 1;
@@ -248,6 +255,7 @@ impl Expr {
             Self::Nat { .. } => "nat",
             Self::Masquerade => "masq",
             Self::Fib { .. } => "fib",
+            Self::Extension { .. } => "match",
         }
     }
 
@@ -372,6 +380,13 @@ impl Expr {
                 data.u32_be(1, to.number())
                     .u32_be(2, result)
                     .u32_be(3, flags);
+            }
+            Self::Extension {
+                name,
+                revision,
+                info,
+            } => {
+                data.text(1, name).u32_be(2, *revision).bytes(3, info);
             }
         }
     }

@@ -236,6 +236,17 @@ impl Edit<'_> {
     }
 }
 
+/// All tables with our mark in a namespace; their names.
+pub(crate) fn all(namespace: &Namespace) -> Result<Vec<String>, Error> {
+    let mut socket = connect(namespace)?;
+    let ours = dump::ours(&mut socket)?.into_iter();
+    let names = ours.map(|(family, name)| {
+        let name = name.as_str();
+        TableId { family, name }.to_string()
+    });
+    Ok(names.collect())
+}
+
 /// Removes all tables with our mark from a namespace; their names.
 pub(crate) fn remove(namespace: &Namespace) -> Result<Vec<String>, Error> {
     let mut socket = connect(namespace)?;

@@ -6,14 +6,16 @@ mod change;
 mod dump;
 mod expr;
 mod field;
+mod foreign;
 mod live;
 mod rule;
 mod table;
 
 pub(crate) use dump::Counted;
-pub(crate) use expr::{Direction, Reject, Verdict};
+pub(crate) use expr::{Direction, Expr, Reject, Verdict};
 pub(crate) use field::{Field, Type, concat};
-pub(crate) use live::{Edit, Live, connect, remove};
+pub(crate) use foreign::Foreign;
+pub(crate) use live::{Edit, Live, all, connect, remove};
 pub(crate) use rule::{Draw, End, Load, NewPort, Rule, TCP, UDP};
 pub(crate) use table::{
     At, Chain, Data, Family, Hook, Key, Policy, Set, Table, TableId, Value, range_of, ranges,

@@ -94,6 +94,14 @@ impl Rule {
         })
     }
 
+    pub(crate) fn not_out_interface(self, name: &str) -> Self {
+        self.step(meta(Meta::OutName)).step(Expr::Cmp {
+            from: SCRATCH,
+            op: Compare::Differs,
+            value: Field::Interface(name.to_owned()).bytes(),
+        })
+    }
+
     pub(crate) fn out_interface(self, name: &str) -> Self {
         self.equals(meta(Meta::OutName), interface(name))
     }

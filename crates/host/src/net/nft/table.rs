@@ -14,12 +14,14 @@ use super::rule::Rule;
 pub(crate) enum Family {
     /// IPv4 and IPv6.
     Inet = 1,
+    Ip = 2,
     Bridge = 7,
+    Ip6 = 10,
 }
 
 impl Family {
     pub(super) fn from_number(number: u8) -> Option<Self> {
-        let all = [Self::Inet, Self::Bridge];
+        let all = [Self::Inet, Self::Ip, Self::Bridge, Self::Ip6];
         all.into_iter().find(|family| *family as u8 == number)
     }
 }
@@ -35,7 +37,9 @@ impl fmt::Display for TableId<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let family = match self.family {
             Family::Inet => "inet",
+            Family::Ip => "ip",
             Family::Bridge => "bridge",
+            Family::Ip6 => "ip6",
         };
         write!(f, "{family} {}", self.name)
     }

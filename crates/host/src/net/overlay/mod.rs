@@ -210,6 +210,15 @@ fn check(overlays: &[Overlay]) -> Result<(), Error> {
     Ok(())
 }
 
+/// All devices and neighbours of ours: the devices' names, and how many neighbours.
+pub(crate) fn all(namespace: &Namespace) -> Result<(Vec<String>, usize), Error> {
+    let mut route = Route::open(namespace)?;
+    let links = Links::read(&mut route)?;
+    let names = links.ours().map(|link| link.name.clone()).collect();
+    let (gone, _) = Entries::read(&mut route)?.difference(&Entries::default(), &[]);
+    Ok((names, gone.len()))
+}
+
 /// Removes all devices and neighbours of ours: the devices' names, and how many neighbours.
 pub(crate) fn remove_all(namespace: &Namespace) -> Result<(Vec<String>, usize), Error> {
     let mut route = Route::open(namespace)?;

@@ -1,13 +1,16 @@
 //! What the coordinator of a stack writes about its networks.
 
+use tracing::warn;
 use wharfie_cluster::Key;
 use wharfie_core::Stack;
+use wharfie_core::network::encrypt::{Demand, ENCRYPTED_MTU};
+use wharfie_core::network::publish;
 use wharfie_core::network::{
     self, Asked, NETWORK, Networks, Refusal, Route, SLICE, Settings, VIP, slice_name, vip_name,
 };
 
-use super::{NetworkBook, Puts, Used, used_by};
-use crate::agent::keeper::{Keeper, now};
+use super::{NetworkBook, Used, used_by};
+use crate::agent::keeper::{Keeper, Puts, now};
 use crate::failure::Failure;
 
 fn failure(refusal: &Refusal) -> Failure {
@@ -24,22 +27,66 @@ impl Keeper {
         if self.is_alone() {
             return Ok(Puts::new());
         }
+        let stacks = self.book.stacks();
+        let others = stacks.values().map(|e| &*e.stack);
+        let others = others.filter(|s| s.project.name != stack.project.name);
+        publish::check(stack, others).map_err(|taken| Failure::failed(taken.to_string()))?;
         let book = self.book.networks();
         let (networks, mut puts) = self.allotted(stack, &book)?;
-        let changes = network::vip::changes(stack, &networks, &book.vips, &self.used(), now());
-        let value = |v: &network::Vip| serde_json::to_value(v).ok();
-        let made = changes.put.iter();
-        puts.extend(made.map(|(key, vip)| (Key::new(VIP, vip_name(key)), value(vip))));
-        let gone = changes.delete.iter();
-        puts.extend(gone.map(|key| (Key::new(VIP, vip_name(key)), None)));
+        puts.extend(self.addressed(stack, &networks, &book));
         Ok(puts)
     }
 
-    fn allotted(&self, stack: &Stack, book: &NetworkBook) -> Result<(Networks, Puts), Failure> {
-        let settings = Settings {
+    /// The addresses of a stack's services, as far as they change.
+    fn addressed(&self, stack: &Stack, networks: &Networks, book: &NetworkBook) -> Puts {
+        let changes = network::vip::changes(stack, networks, &book.vips, &self.used(), now());
+        let value = |v: &network::Vip| serde_json::to_value(v).ok();
+        let made = changes.put.iter();
+        let made = made.map(|(key, vip)| (Key::new(VIP, vip_name(key)), value(vip)));
+        let gone = changes.delete.iter();
+        made.chain(gone.map(|key| (Key::new(VIP, vip_name(key)), None)))
+            .collect()
+    }
+
+    /// What the coordinator of a stack has to put right of its networks: two that were made on both sides
+    /// of a cut may have chosen the same.
+    pub(in crate::agent) fn mend_networks(&self, stack: &Stack) -> Puts {
+        let book = self.book.networks();
+        if book.networks.is_empty() {
+            return Puts::new();
+        }
+        let mut puts = Puts::new();
+        let mut networks = book.networks.clone();
+        if !network::conflicts(&book.networks).is_empty() {
+            let changed = network::renumber(&book.networks, &self.routes(), &self.pools(), now());
+            let own = changed.into_iter();
+            for (name, object) in own.filter(|(_, n)| n.stack == stack.project.name) {
+                warn!(
+                    network = name,
+                    "another network has the same: it is changed"
+                );
+                let value = serde_json::to_value(&object).ok();
+                puts.push((Key::new(NETWORK, &name), value));
+                networks.insert(name, object);
+            }
+        }
+        puts.extend(self.addressed(stack, &networks, &book));
+        puts
+    }
+
+    /// Where subnets come from.
+    pub(super) fn pools(&self) -> Settings {
+        let settings = self.settings.borrow();
+        Settings {
+            pools: settings.network.pools.clone(),
+            prefix: settings.network.prefix,
+            mtu: (settings.network.encrypt != Demand::Never).then_some(ENCRYPTED_MTU),
             cluster: self.fleet.id(),
-            ..Settings::default()
-        };
+        }
+    }
+
+    fn allotted(&self, stack: &Stack, book: &NetworkBook) -> Result<(Networks, Puts), Failure> {
+        let settings = self.pools();
         let routes = self.routes();
         let mut networks = book.networks.clone();
         let mut puts = Puts::new();
@@ -55,6 +102,18 @@ impl Keeper {
                 key,
                 network: definition,
             };
+            let other = networks.get(&definition.name).map(|n| n.stack.as_str());
+            let kept = |other: &str| other.is_empty() || self.book.stacks().contains_key(other);
+            if let Some(other) = other.filter(|o| *o != stack.project.name && kept(o)) {
+                let owner = match other {
+                    "" => "there already, of no stack".to_owned(),
+                    other => format!("stack {other}'s"),
+                };
+                return Err(Failure::failed(format!(
+                    "networks.{key}: network {} is {owner}: declare it `external: true` to use it, or give this one another `name`",
+                    definition.name
+                )));
+            }
             let made = network::allot(asked, &networks, &routes, &settings, now());
             let made = made.map_err(|refusal| failure(&refusal))?;
             if networks.get(&definition.name) != Some(&made) {
@@ -85,7 +144,7 @@ impl Keeper {
     }
 
     /// Routes of all nodes' hosts.
-    fn routes(&self) -> Vec<Route> {
+    pub(super) fn routes(&self) -> Vec<Route> {
         let nodes = self.fleet.members().into_iter();
         let each = nodes.filter_map(|n| Some((n.name.clone(), self.fleet.report_of(&n)?)));
         each.flat_map(|(node, report)| {

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Mutex, PoisonError};
 
 use tracing::debug;
-use wharfie_core::network::{Attachment, Cidr, Mac, bridge_name, own};
+use wharfie_core::network::{Attachment, BRIDGES, Cidr, Mac, bridge_name};
 use wharfie_host::net::{self, Namespace};
 
 use crate::agent::keeper::Keeper;
@@ -16,11 +17,12 @@ impl Keeper {
         if book.networks.is_empty() {
             return BTreeMap::new();
         }
+        let fixed = self.fixed();
         let bridges = bridges();
         let me = self.fleet.id();
         let each = book.networks.iter().filter_map(|(name, object)| {
             let mac = *bridges.get(&bridge_name(object.vni))?;
-            let own = own(object, book.slices.get(name)?, &me, &BTreeSet::new())?.own;
+            let own = book.own(name, &me, &fixed)?.own;
             let at = Attachment {
                 v4: own.v4,
                 v6: own.v6,
@@ -33,13 +35,15 @@ impl Keeper {
 }
 
 /// The bridges of this host by name, with their hardware addresses.
+/// Those of the last look, if it fails: what is there must not be taken to be gone.
 pub(super) fn bridges() -> BTreeMap<String, Mac> {
-    let read = Namespace::here().and_then(|host| net::bridges(&host));
-    let read = read.unwrap_or_else(|e| {
-        debug!("{e}");
-        BTreeMap::new()
-    });
-    read.into_iter().map(|(n, mac)| (n, Mac(mac.0))).collect()
+    static LAST: Mutex<BTreeMap<String, Mac>> = Mutex::new(BTreeMap::new());
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    match Namespace::here().and_then(|host| net::bridges(&host)) {
+        Ok(read) => *last = read.into_iter().map(|(n, mac)| (n, Mac(mac.0))).collect(),
+        Err(e) => debug!("{e}"),
+    }
+    last.clone()
 }
 
 /// Routes of this host but those to networks of the cluster: where they lead, and by which device.
@@ -49,7 +53,7 @@ pub(in crate::agent) fn routes() -> Vec<(Cidr, String)> {
     let v4 = v4.lines().skip(1).filter_map(route_v4);
     let v6 = v6.lines().filter_map(route_v6);
     let all: BTreeSet<(Cidr, String)> = v4.chain(v6).collect();
-    let ours = |device: &str| device.starts_with("wbr") || device == "lo";
+    let ours = |device: &str| device.starts_with(BRIDGES) || device == "lo";
     all.into_iter().filter(|(_, d)| !ours(d)).collect()
 }
 

@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use wharfie_cluster::{Key, Options, Record};
+use wharfie_cluster::{Key, Record};
 use wharfie_compose::model::Project;
 use wharfie_core::Share;
-use wharfie_core::network::{self, Claims, Fixed, SLICE, Slice, slice_name};
+use wharfie_core::network::{self, Addresses, Claims, Fixed, SLICE, Slice, slice_name};
 use wharfie_host::translate::Given;
 
 use super::walls::has_wall;
-use super::{NetworkBook, Puts};
-use crate::agent::keeper::{Keeper, now, with_replica};
+use super::{NetworkBook, resolver};
+use crate::agent::keeper::{Keeper, Puts, now};
 use crate::failure::Failure;
 
 /// An address that was given is not given again for so long, seen or not; in milliseconds.
@@ -22,6 +22,8 @@ const REST: i64 = 60_000;
 #[derive(Debug, Default)]
 pub(in crate::agent) struct Addressing {
     given: Mutex<BTreeMap<String, Recent>>,
+    /// Who makes bridges does it alone.
+    pub(super) bridging: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -37,7 +39,7 @@ impl Keeper {
     /// # Errors
     /// There is no part left of a network, or it cannot be written.
     pub(in crate::agent) async fn localize(
-        self: &Arc<Self>,
+        &self,
         mut project: Project,
         share: Option<&Share>,
     ) -> Result<Project, Failure> {
@@ -48,15 +50,15 @@ impl Keeper {
         let services = project.services.iter().filter(|(name, _)| here(name));
         let keys: BTreeSet<&String> = services.flat_map(|(_, s)| s.networks.keys()).collect();
         let names = keys.into_iter().filter_map(|k| project.networks.get(k));
-        let names: Vec<String> = names
-            .filter(|n| !n.external)
-            .map(|n| n.name.clone())
-            .collect();
-        for name in names {
-            self.claim(&name).await?;
+        let names: Vec<(String, bool)> = names.map(|n| (n.name.clone(), n.external)).collect();
+        let fixed = self.fixed();
+        for (name, external) in names {
+            self.claim(&name, &fixed).await?;
+            if external {
+                self.bridge(&name).await?;
+            }
         }
         let book = self.book.networks();
-        let fixed = book.fixed(&self.book.stacks());
         let me = self.fleet.id();
         network::localize(&mut project, &book.networks, &book.slices, &me, &fixed);
         Ok(project)
@@ -68,26 +70,15 @@ impl Keeper {
         puts: Puts,
         note: &'static str,
     ) -> Result<Vec<Record>, Failure> {
-        if puts.is_empty() {
-            return Ok(Vec::new());
+        let records = self.put_all(puts, note).await?;
+        if !records.is_empty() {
+            self.reread()?;
         }
-        let records = with_replica(&self.replica, move |r| {
-            let at = u64::try_from(now()).unwrap_or(0);
-            let options = Options { history: 1 };
-            let each = puts.into_iter();
-            each.map(|(key, value)| {
-                let id = (key.kind.as_str(), key.name.as_str());
-                r.put(id, value, (note, at), options, None)
-            })
-            .collect()
-        });
-        let records: Vec<Record> = records.await?;
-        self.reread()?;
         Ok(records)
     }
 
     /// Claims a slice of a network, if this node has no address left to give there.
-    async fn claim(self: &Arc<Self>, name: &str) -> Result<(), Failure> {
+    pub(super) async fn claim(&self, name: &str, fixed: &Fixed) -> Result<(), Failure> {
         let book = self.book.networks();
         let Some(object) = book.networks.get(name) else {
             return Ok(());
@@ -95,9 +86,8 @@ impl Keeper {
         let none = Claims::new();
         let claims = book.slices.get(name).unwrap_or(&none);
         let me = self.fleet.id();
-        let fixed = book.fixed(&self.book.stacks()).on(name);
         let used = self.used_here(name);
-        if network::choose(object, claims, &me, &fixed, &used, None).is_some() {
+        if network::choose(object, claims, &me, &fixed.on(name), &used, None).is_some() {
             return Ok(());
         }
         let called = |id: &str| {
@@ -106,6 +96,7 @@ impl Keeper {
                 .map_or_else(|| id.to_owned(), |n| n.name)
         };
         let index = network::claim(name, object, claims, &me, called);
+        self.note_claim(name, index.as_ref().err());
         let index = index.map_err(|e| Failure::failed(e.to_string()))?;
         let slice = Slice {
             node: me,
@@ -116,6 +107,14 @@ impl Keeper {
         let records = self.put_networks(vec![put], "claim").await?;
         self.fleet.tell(records);
         Ok(())
+    }
+
+    /// Static addresses of the tasks of all stacks.
+    pub(super) fn fixed(&self) -> Fixed {
+        let stacks = self.book.stacks();
+        self.book
+            .networks()
+            .fixed(stacks.values().map(|e| &*e.stack))
     }
 
     /// Addresses on a network that containers here have, or were given a moment ago.
@@ -142,7 +141,7 @@ impl Keeper {
         project: Option<&Project>,
     ) -> impl Fn(&str, &str) -> Option<Given> + Send + Sync + use<> {
         let (keeper, book) = (Arc::clone(self), self.book.networks());
-        let fixed = book.fixed(&self.book.stacks());
+        let fixed = self.fixed();
         let alone = self.is_alone();
         let walled: BTreeSet<String> = project
             .map(|project| {
@@ -157,20 +156,20 @@ impl Keeper {
                 false => keeper.give(name, &book, &fixed),
             }?;
             if walled.contains(service) {
-                let (v4, v6) = (given.v4.map(IpAddr::V4), given.v6.map(IpAddr::V6));
-                let addresses: Vec<IpAddr> = v4.into_iter().chain(v6).collect();
+                let (v4, v6) = (given.v4, given.v6);
+                let addresses: Vec<IpAddr> = Addresses { v4, v6 }.all().collect();
                 keeper.holds.hold(&addresses, now());
             }
             Some(given)
         }
     }
 
-    fn give(&self, name: &str, book: &NetworkBook, fixed: &Fixed) -> Option<Given> {
+    pub(super) fn give(&self, name: &str, book: &NetworkBook, fixed: &Fixed) -> Option<Given> {
         let object = book.networks.get(name)?;
         let claims = book.slices.get(name)?;
         let me = self.fleet.id();
+        let own = book.own(name, &me, fixed)?;
         let fixed = fixed.on(name);
-        let own = network::own(object, claims, &me, &fixed)?;
         let used = self.used_here(name);
         let given = &self.addressing.given;
         let mut given = given.lock().unwrap_or_else(PoisonError::into_inner);
@@ -179,16 +178,13 @@ impl Keeper {
         let used = used.into_iter().chain(recent.times.keys().copied());
         let used = used.collect();
         let chosen = network::choose(object, claims, &me, &fixed, &used, recent.last)?;
-        let (v4, v6) = (chosen.v4.map(IpAddr::V4), chosen.v6.map(IpAddr::V6));
-        for address in v4.iter().chain(&v6) {
-            recent.times.insert(*address, now());
-        }
-        recent.last = v4.or(v6);
-        let gateway = own.gateway.v4.map(IpAddr::V4);
+        let at = now();
+        recent.times.extend(chosen.all().map(|a| (a, at)));
+        recent.last = chosen.all().next();
         Some(Given {
             v4: chosen.v4,
             v6: chosen.v6,
-            resolver: gateway.or(own.gateway.v6.map(IpAddr::V6)),
+            resolver: resolver(&own),
         })
     }
 }

@@ -1,31 +1,46 @@
 //! Networks that span nodes: what is written of them, and what this node does about them.
 
 mod allot;
+mod bridges;
+mod change;
+mod drops;
+mod encrypt;
+mod explain;
+mod faults;
 mod host;
+mod inside;
+mod leave;
 mod local;
 mod plane;
+mod ports;
+mod processes;
+mod repair;
+mod routes;
+mod show;
+mod spans;
 mod view;
 mod walls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use wharfie_cluster::{Key, Replica};
+use wharfie_cluster::Replica;
 use wharfie_core::Stack;
 use wharfie_core::network::{
-    self, Fixed, NETWORK, Networks, SLICE, Slice, Slices, VIP, Vip, Vips, slice_of_name,
+    self, Fixed, NETWORK, Networks, Own, SLICE, Slice, Slices, VIP, Vip, Vips, slice_of_name,
     vip_of_name,
 };
 
-use super::world::{Entry, read_all};
+use super::world::read_all;
 
+pub(super) use drops::Logged;
+pub(super) use encrypt::Keys;
+pub(super) use faults::Faults;
 pub(super) use host::routes;
 pub(super) use local::Addressing;
 pub(super) use plane::keep;
+pub(super) use routes::routes as api;
 pub(super) use walls::Holds;
-
-/// What is to be written: objects, or that they go.
-pub(super) type Puts = Vec<(Key, Option<serde_json::Value>)>;
 
 /// What the store says of networks.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -59,12 +74,22 @@ impl NetworkBook {
         })
     }
 
+    /// A node's own addresses on a network; none if it has no slice of it.
+    pub(super) fn own(&self, name: &str, node: &str, fixed: &Fixed) -> Option<Own> {
+        let (object, claims) = (self.networks.get(name)?, self.slices.get(name)?);
+        network::own(object, claims, node, &fixed.on(name))
+    }
+
     /// Static addresses of the tasks of all stacks.
-    pub(super) fn fixed(&self, stacks: &BTreeMap<String, Entry>) -> Fixed {
-        let stacks = stacks.values().map(|e| &*e.stack);
+    pub(super) fn fixed<'a>(&self, stacks: impl IntoIterator<Item = &'a Stack>) -> Fixed {
         let none = BTreeMap::new();
         network::fixed(stacks, &self.networks, &self.vips, &none, &BTreeMap::new())
     }
+}
+
+/// Who answers for names on a network where a node's own addresses are these: its gateway there.
+fn resolver(own: &Own) -> Option<IpAddr> {
+    own.gateway.all().next()
 }
 
 /// Names of the networks that a stack's services are on.

@@ -6,17 +6,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tracing::{debug, warn};
 use wharfie_core::State;
-use wharfie_core::network::balance::{Balanced, balance};
-use wharfie_core::network::overlay::overlays;
-use wharfie_core::network::{self, Catalog, MTU, Outside, VipKey, bridge_name};
+use wharfie_core::network::balance::balance;
+use wharfie_core::network::encrypt::Plan;
+use wharfie_core::network::{self, Catalog, Outside, bridge_name};
+use wharfie_core::report::NetworkFault;
 use wharfie_edge::dns;
+use wharfie_edge::forward::Forwards;
 use wharfie_host::net::{
-    ContainerFirewall, Endpoint, Firewall, IsolatedNetwork, Isolation, Isolator, Mac, Namespace,
-    Overlay, Overlays, VXLAN_PORT, Vip, Vips,
+    ENCRYPTION_DEVICE, IsolatedNetwork, Isolation, Isolator, Namespace, VXLAN_PORT,
 };
 
+use super::drops::heard;
+use super::encrypt::{self, Cipher, Plans, Sealing};
+use super::faults::{PLAIN, PLANE, Round, network_of, standing};
+use super::inside::{Inside, Wanted, vips};
+use super::ports::{Doors, Ports};
+use super::processes::Processes;
+use super::resolver;
+use super::spans::Spans;
 use super::view::Scene;
 use super::walls::{Holds, Walls, for_kernel, walls};
 use crate::agent::keeper::{Keeper, now};
@@ -25,25 +33,30 @@ use crate::agent::keeper::{Keeper, now};
 const CROWD: Duration = Duration::from_millis(3);
 /// How often is looked whether somebody else changed something.
 const REPAIR: Duration = Duration::from_secs(10);
+/// After its start an agent waits so long for what other nodes say.
+const HEARING: Duration = Duration::from_secs(2);
 /// The pause after something failed.
 const AGAIN: Duration = Duration::from_secs(1);
 const DNS: u16 = 53;
 
-/// The network namespace of a running container, with the addresses of services in it.
-struct Inside {
-    pid: u32,
-    namespace: Namespace,
-    vips: Vips,
-    wanted: Vec<Vip>,
-    wall: Option<(ContainerFirewall, Firewall)>,
+/// What the kernel is to be told.
+struct Look {
+    scene: Scene,
+    doors: Doors,
+    walls: Walls,
+    /// Whom containers may ask for names.
+    known: BTreeSet<IpAddr>,
+    plans: Plans,
+    sealing: Option<Sealing>,
 }
 
 /// What the kernel was told.
 #[derive(Default)]
 struct Plane {
-    overlays: Option<Overlays>,
-    wanted: Vec<Overlay>,
+    spans: Spans,
     isolator: Option<Isolator>,
+    cipher: Cipher,
+    ports: Ports,
     /// UDP port of the cluster.
     port: u16,
     /// What agents before this one held was let go.
@@ -52,8 +65,8 @@ struct Plane {
     plain: bool,
     /// By the ids of containers.
     inside: BTreeMap<String, Inside>,
-    /// What went wrong last: it is said once.
-    said: BTreeSet<String>,
+    /// What goes wrong, as the others are told of it.
+    faults: Round,
 }
 
 /// Keeps networks as they are to be, for ever.
@@ -65,60 +78,111 @@ pub(in crate::agent) async fn keep(keeper: Arc<Keeper>) {
         port,
         ..Plane::default()
     };
+    let mut forwards = Forwards::default();
+    let mut processes = Processes::new();
+    let begun = tokio::time::Instant::now();
     let mut repaired = tokio::time::Instant::now();
+    // Whether it is written down that something of ours is in the kernel.
+    let mut noted = None;
     loop {
+        if plane.is_idle() && !keeper.has_networks() {
+            plane = Plane {
+                port,
+                ..Plane::default()
+            };
+            keeper.set_network_faults(PLANE, BTreeSet::new());
+            if noted != Some(false) && keeper.leave_nothing().await {
+                noted = Some(false);
+            }
+            keeper.network_news.notified().await;
+            continue;
+        }
+        if noted != Some(true) {
+            keeper.note_traces().await;
+            noted = Some(true);
+        }
         let mut pause = REPAIR;
         let mut scene = keeper.scene();
+        let (changed, mut failed) = keeper.keep_bridges(&scene).await;
+        if changed {
+            scene = keeper.scene();
+            // The others are told of it.
+            keeper.news.send_modify(|news| news.tell());
+        }
         if plane.plain {
             // Names lead to tasks themselves.
             let mut book = scene.book.as_ref().clone();
             book.vips.clear();
             scene.book = Arc::new(book);
+            plane.say(PLAIN.to_owned());
         }
+        standing(&scene)
+            .into_iter()
+            .for_each(|f| plane.faults.say(f));
         let resolvers = resolvers(&scene);
         let known = asked(&resolvers);
         let walls = scene.with(|world| walls(world, &known));
-        let idle = scene.book.networks.is_empty() && walls.is_empty();
-        if !idle || plane.isolator.is_some() || !plane.inside.is_empty() {
-            let made = scene.with(|world| Catalog::of(world, Outside::default()));
-            catalog.send_replace(Arc::new(made));
-            let failed = server.listen(&resolvers).await;
-            for (address, error) in &failed {
-                plane.say(format!("nothing can be answered at {address}: {error}"));
+        let made = scene.with(|world| Catalog::of(world, Outside::default()));
+        catalog.send_replace(Arc::new(made));
+        let deaf = server.listen(&resolvers).await.into_iter();
+        failed.extend(deaf.map(|(at, error)| format!("nothing can be answered at {at}: {error}")));
+        let mut doors = Doors::of(&scene);
+        failed.append(&mut doors.clashes);
+        failed.extend(keeper.repair(&scene).await);
+        let taken = forwards.set(&doors.forwards);
+        failed.extend(doors.without(&taken));
+        let plans = encrypt::plans(&scene);
+        let blocked = encrypt::blocked(&plans, &scene);
+        let sealing = keeper.sealing();
+        pause = pause.min(keeper.turn_keys());
+        let ready = failed.is_empty();
+        failed.extend(blocked);
+        failed.into_iter().for_each(|f| plane.say(f));
+        let new = plane.unknown(&scene, &walls);
+        let repair = repaired.elapsed() >= REPAIR;
+        if repair {
+            repaired = tokio::time::Instant::now();
+            keeper.tidy_slices(&scene).await;
+        }
+        if begun.elapsed() < HEARING && scene.nodes().any(|n| !n.heard) {
+            // What an agent before this one made goes on until the others have said what they have.
+            tokio::select! {
+                () = keeper.network_news.notified() => {}
+                () = tokio::time::sleep(HEARING / 10) => {}
             }
-            let pids = pids(&keeper, (&scene, &walls), &plane).await;
-            let repair = repaired.elapsed() >= REPAIR;
-            if repair {
-                repaired = tokio::time::Instant::now();
-            }
-            let holds = Arc::clone(&keeper);
-            let work = move || {
-                let walls = (&walls, &known);
-                let done = plane.apply(&scene, walls, &pids, &holds.holds, repair);
-                if repair {
-                    holds.holds.expire(now());
-                }
-                (plane, done)
-            };
-            let Ok((back, done)) = tokio::task::spawn_blocking(work).await else {
-                return;
-            };
-            plane = back;
-            if !done || !failed.is_empty() {
-                pause = AGAIN;
-            } else {
-                plane.said.clear();
-            }
+            continue;
+        }
+        let look = Arc::new(Look {
+            scene,
+            doors,
+            walls,
+            known,
+            plans,
+            sealing,
+        });
+        // Those that were started again have another namespace.
+        plane.inside.retain(|id, _| !new.contains(id));
+        processes.ask(&keeper, new);
+        let pids = processes.take();
+        let Some((back, done)) = plane.work(&keeper, &look, pids, repair).await else {
+            return;
+        };
+        plane = back;
+        let (lasting, young) = plane.faults.end();
+        keeper.set_network_faults(PLANE, lasting);
+        if !done || !ready || young {
+            pause = pause.min(AGAIN);
         }
         tokio::select! {
             () = keeper.network_news.notified() => tokio::time::sleep(CROWD).await,
+            () = processes.come() => {}
             () = tokio::time::sleep(pause) => {}
         }
     }
 }
 
 /// Networks of the cluster that have their bridge here.
-fn bridges(scene: &Scene) -> impl Iterator<Item = (&String, &network::Network, String)> {
+pub(super) fn bridges(scene: &Scene) -> impl Iterator<Item = (&String, &network::Network, String)> {
     let networks = scene.book.networks.iter();
     networks
         .map(|(name, n)| (name, n, bridge_name(n.vni)))
@@ -126,61 +190,24 @@ fn bridges(scene: &Scene) -> impl Iterator<Item = (&String, &network::Network, S
 }
 
 /// Where this node's containers ask for names.
-fn resolvers(scene: &Scene) -> BTreeSet<SocketAddr> {
+pub(super) fn resolvers(scene: &Scene) -> BTreeSet<SocketAddr> {
     let Some(here) = scene.here() else {
         return BTreeSet::new();
     };
-    let none = network::Claims::new();
-    let each = bridges(scene).filter_map(|(name, object, _)| {
-        let claims = scene.book.slices.get(name).unwrap_or(&none);
-        let own = network::own(object, claims, &here.id, &BTreeSet::new())?;
-        let v4 = own.gateway.v4.map(IpAddr::V4);
-        v4.or(own.gateway.v6.map(IpAddr::V6))
+    let fixed = scene.fixed();
+    let each = bridges(scene).filter_map(|(name, ..)| {
+        let own = scene.book.own(name, &here.id, &fixed)?;
+        resolver(&own)
     });
     each.map(|address| SocketAddr::new(address, DNS)).collect()
 }
 
 /// Everybody whom a container may ask for names: this node, and those that the host asks.
-fn asked(own: &BTreeSet<SocketAddr>) -> BTreeSet<IpAddr> {
+pub(super) fn asked(own: &BTreeSet<SocketAddr>) -> BTreeSet<IpAddr> {
     let file = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let lines = file.lines().filter_map(|l| l.strip_prefix("nameserver"));
     let outside = lines.filter_map(|l| l.trim().parse().ok());
     own.iter().map(SocketAddr::ip).chain(outside).collect()
-}
-
-/// First processes of the containers whose namespaces are not known yet.
-async fn pids(
-    keeper: &Keeper,
-    (scene, walls): (&Scene, &Walls),
-    plane: &Plane,
-) -> BTreeMap<String, u32> {
-    let mut pids = BTreeMap::new();
-    let (Some(here), Ok(engine)) = (scene.here(), keeper.engine()) else {
-        return pids;
-    };
-    for container in here
-        .containers
-        .iter()
-        .filter(|c| is_served(scene, walls, c))
-    {
-        // Made anew it is another process.
-        let known = plane.inside.get(&container.id);
-        let same = |i: &Inside| Namespace::of_process(i.pid).is_ok_and(|n| n.is_same(&i.namespace));
-        if known.is_some_and(same) {
-            continue;
-        }
-        let pid = match engine.inspect(&container.id).await {
-            Ok(inspected) => inspected.state.and_then(|s| s.pid),
-            Err(e) => {
-                debug!(container = container.name, "{e}");
-                None
-            }
-        };
-        // One that has just ended has none.
-        let pid = pid.and_then(|p| u32::try_from(p).ok()).filter(|p| *p > 0);
-        pids.extend(pid.map(|p| (container.id.clone(), p)));
-    }
-    pids
 }
 
 /// Whether something is to be set up in a container's namespace.
@@ -191,47 +218,116 @@ fn is_served(scene: &Scene, walls: &Walls, container: &network::Running) -> bool
 }
 
 /// A container's stack and service.
-fn service_of(container: &network::Running) -> (String, String) {
+pub(super) fn service_of(container: &network::Running) -> (String, String) {
     (container.stack.clone(), container.service.clone())
 }
 
 impl Plane {
+    /// Whether nothing of ours is in the kernel.
+    fn is_idle(&self) -> bool {
+        let inside = self.inside.is_empty() && self.ports.is_idle();
+        self.isolator.is_none() && self.cipher.is_idle() && self.spans.is_idle() && inside
+    }
+
+    /// Containers whose namespaces are not known yet.
+    fn unknown(&self, scene: &Scene, walls: &Walls) -> Vec<String> {
+        let containers = scene.here().map(|n| n.containers.as_slice());
+        let containers = containers.unwrap_or_default().iter();
+        let known = |c: &&network::Running| self.inside.get(&c.id).is_some_and(Inside::is_alive);
+        let new = containers.filter(|c| is_served(scene, walls, c) && !known(c));
+        new.map(|c| c.id.clone()).collect()
+    }
+
+    /// Has the kernel do what is to be, where that may wait; whether all could be done.
+    async fn work(
+        mut self,
+        keeper: &Arc<Keeper>,
+        look: &Arc<Look>,
+        pids: BTreeMap<String, u32>,
+        repair: bool,
+    ) -> Option<(Self, bool)> {
+        let (keeper, look) = (Arc::clone(keeper), Arc::clone(look));
+        let work = move || {
+            let done = self.apply(&look, &pids, &keeper.holds, repair);
+            let namespace = |id: &str| Some(self.inside.get(id)?.namespace.clone());
+            let heard = heard(&look.scene, &look.walls, namespace);
+            let failed = keeper.logged.listen(heard);
+            failed.into_iter().for_each(|f| self.say(f));
+            if repair {
+                keeper.holds.expire(now());
+            }
+            (self, done)
+        };
+        tokio::task::spawn_blocking(work).await.ok()
+    }
+
+    /// Says that something is not as it should be, in this round.
     fn say(&mut self, what: String) {
-        if !self.said.contains(&what) {
-            warn!("{what}");
-            self.said.insert(what);
-        }
+        self.faults.say(NetworkFault {
+            what,
+            ..NetworkFault::default()
+        });
     }
 
     /// Has the kernel do what is to be; whether all could be done.
     fn apply(
         &mut self,
-        scene: &Scene,
-        walls: (&Walls, &BTreeSet<IpAddr>),
+        look: &Look,
         pids: &BTreeMap<String, u32>,
         holds: &Holds,
         repair: bool,
     ) -> bool {
+        let Look { scene, doors, .. } = look;
+        let (plans, sealing) = (&look.plans, look.sealing.as_ref());
+        let walls = (&look.walls, &look.known);
         let mut failed = Vec::new();
-        if let Err(e) = self.part(scene) {
+        // First: nothing goes in clear that should not.
+        let here = bridges(scene).next().is_some();
+        let sealed = match here {
+            true => self.cipher.apply(plans, sealing, repair),
+            false => self.cipher.purge(),
+        };
+        let mut is_sealed = sealed.is_ok();
+        if let Err(e) = sealed {
             failed.push(e.to_string());
         }
-        if let Err(e) = self.span(scene, repair) {
+        if let Err(e) = self.part(scene, plans) {
+            // A kernel without nftables has to do without.
+            is_sealed &= matches!(e, wharfie_host::net::Error::NotSupported { .. });
             failed.push(e.to_string());
         }
-        failed.extend(self.serve(scene, walls, pids, holds, repair));
+        let mut done = true;
+        // Where it is not certain that nothing goes in clear, nothing new is joined.
+        if is_sealed && let Err(e) = self.spans.apply(scene, repair) {
+            let network = network_of(scene, &e);
+            let what = e.to_string();
+            self.faults.say(NetworkFault {
+                what: match network.is_empty() {
+                    true => what,
+                    false => format!("network {network}: {what}"),
+                },
+                network,
+                ..NetworkFault::default()
+            });
+            done = false;
+        }
+        failed.extend(self.serve((scene, doors), walls, pids, holds, repair));
+        // Last: who comes by them finds the way back.
+        if let Err(e) = self.ports.apply(doors, repair) {
+            failed.push(e.to_string());
+        }
         if !self.tidied {
             // An agent before this one may have left some.
             holds.tidy();
             self.tidied = true;
         }
-        let done = failed.is_empty();
+        done &= failed.is_empty();
         failed.into_iter().for_each(|f| self.say(f));
         done
     }
 
     /// Keeps networks apart on this host.
-    fn part(&mut self, scene: &Scene) -> Result<(), wharfie_host::net::Error> {
+    fn part(&mut self, scene: &Scene, plans: &Plans) -> Result<(), wharfie_host::net::Error> {
         let own = |name: &String| scene.here().and_then(|n| n.own.get(name).copied());
         let networks = bridges(scene).map(|(name, object, bridge)| {
             let pools = object.pools().filter_map(|p| p.gateway);
@@ -243,12 +339,15 @@ impl Plane {
                 internal: object.internal,
             }
         });
+        let is = |peer: &IpAddr, what: fn(&Plan) -> bool| plans.get(peer).is_some_and(what);
+        let is_blocked = |plan: &Plan| matches!(plan, Plan::Blocked(_));
         let isolation = Isolation {
             networks: networks.collect(),
             ports: vec![VXLAN_PORT],
             closed: vec![self.port],
-            peers: scene.peers().collect(),
-            underlay: None,
+            peers: scene.peers().filter(|p| !is(p, is_blocked)).collect(),
+            underlay: Some(ENCRYPTION_DEVICE.to_owned()),
+            encrypted: self.cipher.sealed(),
         };
         if isolation.networks.is_empty() {
             return match self.isolator.take() {
@@ -265,57 +364,11 @@ impl Plane {
         Ok(())
     }
 
-    /// Joins the bridges of a network on all hosts.
-    fn span(&mut self, scene: &Scene, repair: bool) -> Result<(), wharfie_host::net::Error> {
-        let Some(local) = scene.here().and_then(|n| n.address) else {
-            return Ok(());
-        };
-        let remote = scene.with(overlays);
-        let each = bridges(scene).filter_map(|(name, object, bridge)| {
-            let overlay = remote.get(name)?;
-            let mut endpoints: BTreeMap<(Mac, IpAddr), Vec<IpAddr>> = BTreeMap::new();
-            for (address, at) in &overlay.remote {
-                let of = endpoints.entry((Mac(at.mac.0), at.host)).or_default();
-                of.push(*address);
-            }
-            let endpoints = endpoints.into_iter();
-            let endpoints = endpoints.filter(|((_, host), _)| host.is_ipv4() == local.is_ipv4());
-            Some(Overlay {
-                network: name.clone(),
-                vni: object.vni,
-                bridge,
-                mtu: u32::from(MTU),
-                port: VXLAN_PORT,
-                local,
-                endpoints: endpoints
-                    .map(|((mac, host), addresses)| Endpoint {
-                        mac,
-                        addresses,
-                        host,
-                    })
-                    .collect(),
-            })
-        });
-        let wanted: Vec<Overlay> = each.collect();
-        if wanted == self.wanted && self.overlays.is_some() && !repair {
-            return Ok(());
-        }
-        let open = match self.overlays.take() {
-            Some(open) => open,
-            None => Overlays::open(&Namespace::here()?)?,
-        };
-        let open = self.overlays.insert(open);
-        self.wanted.clear();
-        open.apply(&wanted)?;
-        self.wanted = wanted;
-        Ok(())
-    }
-
     /// Leads services' addresses to their tasks, in the namespaces of this node's containers; what
     /// went wrong.
     fn serve(
         &mut self,
-        scene: &Scene,
+        (scene, doors): (&Scene, &Doors),
         (walls, resolvers): (&Walls, &BTreeSet<IpAddr>),
         pids: &BTreeMap<String, u32>,
         holds: &Holds,
@@ -332,11 +385,22 @@ impl Plane {
             .map(|c| (&c.id, c))
             .collect();
         self.inside.retain(|id, _| served.contains_key(id));
+        // The Engine may start it again at any moment, with a namespace that has no rules yet.
+        let ended = containers.iter().filter(|c| c.state != State::Running);
+        for container in ended.filter(|c| walls.contains_key(&service_of(c))) {
+            let at = container.networks.values();
+            let addresses: Vec<IpAddr> = at.flat_map(network::Attachment::addresses).collect();
+            holds.hold(&addresses, now());
+        }
         let mut failed = Vec::new();
         for (id, container) in served {
             let wall = walls.get(&service_of(container));
             let wall = wall.map(|rules| for_kernel(&container.name, rules, resolvers));
-            let wanted = (vips(&balanced, container), wall);
+            let wanted = Wanted {
+                vips: vips(&balanced, container),
+                wall,
+                gateways: doors.gateways(scene, container),
+            };
             match self.serve_one(id, pids.get(id).copied(), wanted, repair) {
                 Ok(true) => {
                     let at = container.networks.values();
@@ -358,85 +422,19 @@ impl Plane {
         &mut self,
         id: &str,
         pid: Option<u32>,
-        (wanted, wall): (Vec<Vip>, Option<Firewall>),
+        wanted: Wanted,
         repair: bool,
     ) -> Result<bool, wharfie_host::net::Error> {
         if let Some(pid) = pid {
-            let namespace = Namespace::of_process(pid)?;
             let known = self.inside.get(id);
-            if known.is_none_or(|k| !k.namespace.is_same(&namespace)) {
-                let vips = Vips::open(&namespace)?;
-                let inside = Inside {
-                    pid,
-                    namespace,
-                    vips,
-                    wanted: Vec::new(),
-                    wall: None,
-                };
-                self.inside.insert(id.to_owned(), inside);
+            if known.is_none_or(|inside| !inside.is_of(pid)) {
+                self.inside.insert(id.to_owned(), Inside::open(pid)?);
             }
         }
         let Some(inside) = self.inside.get_mut(id) else {
             return Ok(false);
         };
-        // First: what it may do comes before what it can.
-        inside.wall(wall, repair)?;
-        if inside.wanted != wanted || (repair && !inside.vips.is_intact()?) {
-            inside.vips.apply(&wanted)?;
-            inside.wanted = wanted;
-        }
+        inside.apply(wanted, repair)?;
         Ok(true)
     }
-}
-
-impl Inside {
-    fn wall(
-        &mut self,
-        wanted: Option<Firewall>,
-        repair: bool,
-    ) -> Result<(), wharfie_host::net::Error> {
-        let Some(wanted) = wanted else {
-            return match self.wall.take() {
-                Some((mut open, _)) => open.purge(),
-                None => Ok(()),
-            };
-        };
-        let mut open = match self.wall.take() {
-            Some((mut open, known)) => {
-                if known == wanted && (!repair || open.is_intact()?) {
-                    self.wall = Some((open, known));
-                    return Ok(());
-                }
-                open
-            }
-            None => ContainerFirewall::open(&self.namespace)?,
-        };
-        open.apply(&wanted)?;
-        self.wall = Some((open, wanted));
-        Ok(())
-    }
-}
-
-/// The addresses of services that a container can reach.
-fn vips(balanced: &BTreeMap<VipKey, Balanced>, container: &network::Running) -> Vec<Vip> {
-    let mut all = Vec::new();
-    let on = |key: &VipKey| container.networks.contains_key(&key.network);
-    for (_, of) in balanced.iter().filter(|(key, _)| on(key)) {
-        let affinity = of.affinity != wharfie_core::extension::Affinity::None;
-        let make = |address: IpAddr, backends: Vec<IpAddr>| Vip {
-            address,
-            ports: Vec::new(),
-            backends,
-            affinity,
-        };
-        if let Some(v4) = of.vip.v4 {
-            let backends = of.backends.iter().filter_map(|b| b.v4.map(IpAddr::V4));
-            all.push(make(v4.into(), backends.collect()));
-        }
-        if let Some(v6) = of.vip.v6 {
-            let backends = of.backends.iter().filter_map(|b| b.v6.map(IpAddr::V6));
-            all.push(make(v6.into(), backends.collect()));
-        }
-    }
-    all
 }

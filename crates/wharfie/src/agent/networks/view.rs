@@ -5,22 +5,27 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use wharfie_core::Stack;
-use wharfie_core::network::{Node, Running, World};
+use wharfie_core::network::encrypt::Encryption;
+use wharfie_core::network::{Fixed, Node, Running, World};
 use wharfie_core::report::ReportedContainer;
 
 use super::NetworkBook;
+use super::walls::has_wall;
 use crate::agent::keeper::Keeper;
-use crate::api;
+use crate::agent::world::Entry;
+use crate::api::{self, NodeState};
 
 /// Label of a node that says which place it is at.
 const ZONE: &str = "zone";
 
 /// What a [`World`] borrows.
 pub(super) struct Scene {
-    me: String,
+    pub(super) me: String,
     nodes: Vec<Node>,
     stacks: Vec<Arc<Stack>>,
     pub(super) book: Arc<NetworkBook>,
+    /// How nodes encrypt, by their ids, as they say.
+    pub(super) said: BTreeMap<String, Encryption>,
     /// Names of this host's bridges.
     pub(super) bridges: BTreeSet<String>,
 }
@@ -40,10 +45,25 @@ impl Scene {
         })
     }
 
+    /// Static addresses of the tasks of all stacks.
+    pub(super) fn fixed(&self) -> Fixed {
+        self.book.fixed(self.stacks.iter().map(|s| &**s))
+    }
+
+    /// What is wanted.
+    pub(super) fn stacks(&self) -> &[Arc<Stack>] {
+        &self.stacks
+    }
+
     /// Addresses of the other nodes.
     pub(super) fn peers(&self) -> impl Iterator<Item = IpAddr> {
         let others = self.nodes.iter().filter(|n| n.id != self.me);
         others.filter_map(|n| n.address)
+    }
+
+    /// All nodes.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter()
     }
 
     /// This node.
@@ -53,13 +73,35 @@ impl Scene {
 }
 
 impl Keeper {
+    /// Whether there is a network that spans nodes, or a service with a firewall.
+    pub(super) fn has_networks(&self) -> bool {
+        let walled = |entry: &Entry| {
+            let project = &entry.stack.project;
+            project.services.values().any(|s| has_wall(project, s))
+        };
+        !self.book.networks().networks.is_empty() || self.book.stacks().values().any(walled)
+    }
+
     /// Everything as it is now.
     pub(super) fn scene(&self) -> Scene {
         let members = self.fleet.members();
         let entries = self.book.stacks();
+        let me = self.fleet.id();
+        let said = members.iter().filter_map(|node| {
+            let said = self.fleet.report_of(node)?.encryption.clone()?;
+            Some((node.id.clone(), said))
+        });
+        let mut said: BTreeMap<String, Encryption> = said.collect();
+        // What was reported may be of a moment ago.
+        said.insert(me.clone(), self.own_encryption());
         Scene {
-            me: self.fleet.id(),
-            nodes: members.iter().map(|n| self.seen_of(n)).collect(),
+            said,
+            me,
+            nodes: members
+                .iter()
+                .filter(|n| n.state != NodeState::Removed)
+                .map(|n| self.seen_of(n))
+                .collect(),
             stacks: entries.values().map(|e| Arc::clone(&e.stack)).collect(),
             book: self.book.networks(),
             bridges: super::host::bridges().into_keys().collect(),
@@ -76,6 +118,7 @@ impl Keeper {
             zone: node.labels.get(ZONE).cloned().unwrap_or_default(),
             address: address(node),
             live: node.me || node.may_answer(),
+            heard: node.me || report.is_some(),
             drained: self.book.is_drained(&node.id),
             own: report.map(|r| r.own.clone()).unwrap_or_default(),
             containers: containers.unwrap_or_default(),
@@ -105,7 +148,7 @@ fn running(c: &ReportedContainer) -> Running {
         oneoff: c.oneoff,
         state: c.state,
         health: c.health,
-        dying: false,
+        dying: c.dying,
         hostname: String::new(),
         joined: c.joined.clone(),
         networks: c

@@ -123,6 +123,13 @@ fn lines(line: &Line) -> Vec<FirewallRule> {
     rules
 }
 
+/// Where each of the kernel's rules of a direction comes from, in order, and what it does.
+pub(super) fn reasons(chain: &Chain) -> Vec<(String, firewall::Action)> {
+    let each = chain.lines.iter();
+    let each = each.flat_map(|l| lines(l).into_iter().map(|_| (l.why.clone(), l.action)));
+    each.collect()
+}
+
 /// Addresses of containers that are about to start, cut off until their firewalls are there.
 #[derive(Default)]
 pub(in crate::agent) struct Holds(Mutex<Held>);
@@ -140,6 +147,9 @@ impl Holds {
 
     /// Cuts addresses off.
     pub(super) fn hold(&self, addresses: &[IpAddr], now: i64) {
+        if addresses.is_empty() {
+            return;
+        }
         let mut held = self.lock();
         let done = held.kernel().and_then(|kernel| kernel.hold(addresses));
         match done {
@@ -153,6 +163,11 @@ impl Holds {
         let mut held = self.lock();
         let addresses: Vec<IpAddr> = addresses.filter(|a| held.since.contains_key(a)).collect();
         held.lift(&addresses);
+    }
+
+    /// Knows nothing of the kernel any more: it is cleaned.
+    pub(super) fn close(&self) {
+        self.lock().kernel = None;
     }
 
     /// Lets go those whose containers never came.

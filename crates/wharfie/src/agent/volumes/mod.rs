@@ -20,14 +20,14 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
-use wharfie_cluster::{Options, Record};
+use wharfie_cluster::{Key, Record};
 use wharfie_compose::model::Project;
 use wharfie_core::Intent;
 
 use super::fleet::{Fleet, Serving};
 use super::http::{AtWork, Served, refused};
 use super::images::{Which, mine};
-use super::keeper::{Keeper, now, with_replica};
+use super::keeper::{Keeper, with_replica};
 use super::spread;
 use super::world::{VOLUME, VolumePlace};
 use crate::api::{MoveVolumes, Moving, RemoveVolume, TiedVolume};
@@ -161,17 +161,11 @@ impl Keeper {
         if ties.is_empty() {
             return Ok(Vec::new());
         }
-        let records = with_replica(&self.replica, move |r| {
-            let at = u64::try_from(now()).unwrap_or(0);
-            let options = Options { history: 1 };
-            let mut records = Vec::new();
-            for (name, place) in ties {
-                let value = place.and_then(|p| serde_json::to_value(p).ok());
-                records.push(r.put((VOLUME, &name), value, (note, at), options, None)?);
-            }
-            Ok(records)
-        })
-        .await?;
+        let puts = ties.into_iter().map(|(name, place)| {
+            let value = place.and_then(|p| serde_json::to_value(p).ok());
+            (Key::new(VOLUME, name), value)
+        });
+        let records = self.put_all(puts.collect(), note).await?;
         self.reread()?;
         self.review_all();
         Ok(records)

@@ -246,6 +246,7 @@ pub(super) async fn stop(engine: &Engine, stack: &Stack, names: &[String]) -> Re
         cancel: None,
         elsewhere: None,
         addresses: None,
+        leave: None,
     };
     let stopped = engine.execute(&context, &plan, &Nobody).await;
     stopped.map_err(|errors| Failure::all(errors.into_iter().map(Failure::from)))

@@ -1,0 +1,63 @@
+//! One rule of ours in a chain that somebody else made, as the chain's owner wishes it to be used.
+
+use super::super::netlink::Socket;
+use super::super::{Error, Namespace};
+use super::batch;
+use super::change::Op;
+use super::dump::{self, Listed};
+use super::rule::Rule;
+use super::table::TableId;
+use super::{MARK, connect};
+
+/// A chain of somebody else's.
+pub(crate) struct Foreign {
+    socket: Socket,
+    table: TableId<'static>,
+    chain: &'static str,
+}
+
+fn is_ours(rule: &&Listed) -> bool {
+    rule.comment.contains(&format!("({MARK} "))
+}
+
+impl Foreign {
+    pub(crate) fn open(
+        namespace: &Namespace,
+        table: TableId<'static>,
+        chain: &'static str,
+    ) -> Result<Self, Error> {
+        let socket = connect(namespace)?;
+        Ok(Self {
+            socket,
+            table,
+            chain,
+        })
+    }
+
+    /// Has the rule in the chain once, and none other of ours: behind all rules of others but a last one
+    /// that only returns. Without a rule there is none of ours. Says whether the chain is there.
+    pub(crate) fn set(&mut self, wanted: Option<&Rule>) -> Result<bool, Error> {
+        let Some(rules) = dump::rules_of(&mut self.socket, self.table, self.chain)? else {
+            return Ok(false);
+        };
+        let comment = wanted.map(Rule::comment);
+        let mut is_there = false;
+        let mut ops = Vec::new();
+        for rule in rules.iter().filter(is_ours) {
+            if !is_there && Some(&rule.comment) == comment.as_ref() {
+                is_there = true;
+            } else {
+                ops.push(Op::Delete(self.chain.to_owned(), rule.handle));
+            }
+        }
+        if let Some(rule) = wanted.filter(|_| !is_there) {
+            let last = rules.last().filter(|rule| rule.only_returns);
+            let before = last.map(|rule| rule.handle);
+            ops.push(Op::Insert(self.chain.to_owned(), rule.clone(), before));
+        }
+        if !ops.is_empty() {
+            batch::commit(&mut self.socket, self.table, &ops)?;
+        }
+        Ok(true)
+    }
+}

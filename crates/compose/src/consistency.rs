@@ -119,10 +119,11 @@ pub(crate) fn shapes(tree: &Node, findings: &mut Findings) {
 pub(crate) fn check(project: &mut Project) -> Vec<(String, String)> {
     let mut faults = Vec::new();
     crate::firewall::check_stack(project, &mut |path, message| faults.push((path, message)));
+    crate::address::check_stack(project, &mut |path, message| faults.push((path, message)));
     for (name, service) in &project.services {
-        crate::firewall::check_service(project, name, service, &mut |path, message| {
-            faults.push((path, message));
-        });
+        let mut fault = |path, message| faults.push((path, message));
+        crate::firewall::check_service(project, name, service, &mut fault);
+        crate::address::check_service(name, service, &mut fault);
         check_service(project, name, service, &mut |path, message| {
             let path = if path.is_empty() {
                 format!("services.{name}")

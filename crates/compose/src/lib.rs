@@ -4,6 +4,7 @@
 //! [Compose Specification](https://compose-spec.io) says, and returns a [`Project`]
 //! or every fault of the files at once, each with its place.
 
+mod address;
 mod check;
 mod consistency;
 mod discover;

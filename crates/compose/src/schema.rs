@@ -768,10 +768,14 @@ static CONFIG: Object = object(
 pub(crate) static X_WHARFIE_STACK: Object = closed("x-wharfie", &X_WHARFIE);
 /// Wharfie's own settings of a service.
 pub(crate) static X_WHARFIE_SERVICE: Object = closed("x-wharfie of a service", &X_WHARFIE);
-static X_WHARFIE: [Field; 6] = [
+static X_WHARFIE: [Field; 10] = [
+    f("address", OneOrMany(&Flag)),
+    f("address-per", Choice(&["service", "task"])),
     f("affinity", Choice(&["client", "none"])),
     f("firewall", Shape::Object(&FIREWALL)),
     f("heal", Choice(&["auto", "always", "never"])),
+    f("names", OneOrMany(&Text)),
+    f("owner", Text),
     f("singleton", Bool),
     f("volumes", Choice(&["stay", "fresh"])),
     f("when-isolated", Choice(&["keep", "stop"])),

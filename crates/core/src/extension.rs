@@ -1,6 +1,8 @@
 //! `x-wharfie`: Wharfie's own settings in Compose files, of a stack and of a service. The loader
 //! refuses what is not known.
 
+use std::net::IpAddr;
+
 use serde_json::Value;
 use wharfie_compose::model::{Extensions, Project, Service};
 
@@ -49,6 +51,34 @@ pub enum Affinity {
     Client,
 }
 
+/// Whether somebody wants an address of the surrounding network (`x-wharfie.address`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum LanAddress {
+    /// The file says nothing: the director's settings decide.
+    #[default]
+    Unsaid,
+    /// None.
+    No,
+    /// One of those that there are, or these.
+    Yes(Vec<IpAddr>),
+}
+
+impl LanAddress {
+    /// Reads `true`, `false`, or addresses with blanks or commas between them.
+    #[must_use]
+    pub fn read(text: &str) -> Self {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "" => Self::Unsaid,
+            "true" | "yes" | "auto" => Self::Yes(Vec::new()),
+            "false" | "no" | "none" => Self::No,
+            text => {
+                let parts = text.split([' ', ',']).filter_map(|p| p.parse().ok());
+                Self::Yes(parts.collect())
+            }
+        }
+    }
+}
+
 fn read<'a>(extensions: &'a Extensions, setting: &str) -> Option<&'a Value> {
     extensions.get(KEY)?.get(setting)
 }
@@ -80,6 +110,41 @@ pub fn affinity(project: &Project, service: &Service) -> Affinity {
         Some("client") => Affinity::Client,
         _ => Affinity::None,
     }
+}
+
+/// Whether a service wants an address of the surrounding network.
+#[must_use]
+pub fn address(project: &Project, service: &Service) -> LanAddress {
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    match setting(project, service, "address") {
+        None => LanAddress::Unsaid,
+        Some(Value::Array(list)) => {
+            LanAddress::read(&list.iter().map(text).collect::<Vec<_>>().join(" "))
+        }
+        Some(value) => LanAddress::read(&text(value)),
+    }
+}
+
+/// Whether each task of a service has an address of its own (`x-wharfie.address-per`).
+#[must_use]
+pub fn address_per_task(project: &Project, service: &Service) -> bool {
+    let value = setting(project, service, "address-per").and_then(Value::as_str);
+    value == Some("task")
+}
+
+/// Further names of a service in the delegated zone (`x-wharfie.names`).
+pub fn names(service: &Service) -> impl Iterator<Item = &str> {
+    let names = read(&service.extensions, "names").and_then(Value::as_array);
+    names.into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// Who cares for a service (`x-wharfie.owner`).
+#[must_use]
+pub fn owner<'a>(project: &'a Project, service: &'a Service) -> Option<&'a str> {
+    setting(project, service, "owner").and_then(Value::as_str)
 }
 
 /// What becomes of a service's local data when its node is lost.
@@ -126,6 +191,28 @@ mod tests {
             extensions: [(KEY.to_owned(), own)].into(),
             ..Project::default()
         }
+    }
+
+    #[test]
+    fn an_address_is_asked_for_in_several_ways() {
+        let one = |value: serde_json::Value| {
+            let p = project(json!({}), json!({"address": value}));
+            address(&p, &p.services["web"])
+        };
+        let at = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert_eq!(one(json!(true)), LanAddress::Yes(Vec::new()));
+        assert_eq!(one(json!(false)), LanAddress::No);
+        assert_eq!(
+            one(json!("10.0.0.5")),
+            LanAddress::Yes(vec![at("10.0.0.5")])
+        );
+        let both = json!(["10.0.0.5", "fd00::5"]);
+        assert_eq!(
+            one(both),
+            LanAddress::Yes(vec![at("10.0.0.5"), at("fd00::5")])
+        );
+        let p = Project::default();
+        assert_eq!(address(&p, &Service::default()), LanAddress::Unsaid);
     }
 
     #[test]

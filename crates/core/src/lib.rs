@@ -5,6 +5,7 @@
 //! the plan decides nothing.
 
 pub mod assignment;
+pub mod director;
 pub mod extension;
 pub mod heal;
 pub mod intent;

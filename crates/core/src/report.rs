@@ -1,9 +1,11 @@
 //! What a node says of itself to the others.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::director;
 use crate::heal::Trouble;
 use crate::labels;
 use crate::network::encrypt::Encryption;
@@ -58,9 +60,27 @@ pub struct Report {
     /// Tasks that are not well, by stack.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub troubles: BTreeMap<String, Vec<Trouble>>,
+    /// Addresses in the director's ranges that another machine was seen to use.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub taken: Vec<IpAddr>,
+    /// Zones that it answers for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub zones: Vec<ServedZone>,
     /// What of networks this node cannot do as it should.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub network_faults: Vec<NetworkFault>,
+}
+
+/// A zone that a node answers for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServedZone {
+    /// Its name.
+    pub origin: String,
+    /// Its serial (RFC 1035 section 3.3.13).
+    pub serial: u32,
+    /// Of which content that is.
+    pub digest: u64,
 }
 
 /// Something of networks that is not as it should be on a node.
@@ -164,6 +184,9 @@ pub struct ReportedContainer {
     pub joined: String,
     /// Ports, exposed or published.
     pub ports: Vec<PortBinding>,
+    /// Whether it wants an address of the surrounding network, by its label ([`director::LABEL`]).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub address: String,
     /// It is about to be stopped: nothing new is led to it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub dying: bool,
@@ -173,6 +196,7 @@ impl From<Container> for ReportedContainer {
     fn from(c: Container) -> Self {
         let label = |key: &str| c.labels.get(key).cloned().unwrap_or_default();
         let (project, revision) = (label(labels::PROJECT), label(labels::REVISION));
+        let address = label(director::LABEL);
         let mut ports = c.ports;
         // The Engine lists them in any order.
         ports.sort();
@@ -192,6 +216,7 @@ impl From<Container> for ReportedContainer {
             attachments: c.attachments,
             joined: c.joined,
             ports,
+            address,
             dying: false,
         }
     }

@@ -48,6 +48,10 @@ pub(super) struct Keeper {
     closing: AtomicBool,
     /// Networks, or what runs on them, may be others.
     pub(super) network_news: Notify,
+    /// The same, for who keeps addresses of the surrounding network.
+    pub(super) director_news: Notify,
+    /// The same, for who answers for the zone.
+    pub(super) zone_news: Notify,
     /// Addresses that wait for their firewalls.
     pub(super) holds: Holds,
     /// This node's keys for packets between nodes.
@@ -121,6 +125,8 @@ impl Keeper {
             book: Book::default(),
             closing: AtomicBool::new(false),
             network_news: Notify::new(),
+            director_news: Notify::new(),
+            zone_news: Notify::new(),
             holds: Holds::default(),
             keys: Keys::default(),
             addressing: Addressing::default(),
@@ -326,10 +332,17 @@ impl Keeper {
         self.slots().iter().for_each(|s| s.wake.notify_one());
     }
 
+    /// What the kernel and names are to be may be something else.
+    pub(super) fn wake_planes(&self) {
+        self.network_news.notify_one();
+        self.director_news.notify_one();
+        self.zone_news.notify_one();
+    }
+
     /// Has it looked at whether tasks must be placed anew.
     pub(super) fn review_all(&self) {
         self.slots().iter().for_each(|s| s.review.notify_one());
-        self.network_news.notify_one();
+        self.wake_planes();
     }
 
     /// Whether nothing is wanted and nobody is at work.
@@ -720,7 +733,7 @@ impl Keeper {
             self.news.send_modify(|news| news.tell());
         }
         slot.show(info);
-        self.network_news.notify_one();
+        self.wake_planes();
     }
 
     /// Nothing is decided from now on.

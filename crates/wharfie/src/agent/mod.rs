@@ -7,6 +7,7 @@
 mod act;
 mod cluster_settings;
 mod coordinate;
+mod director;
 mod elsewhere;
 pub(crate) mod fleet;
 mod glimpse;
@@ -212,7 +213,7 @@ impl Agent {
         self.keeper.wake_all();
         // The others are told what this node demands.
         self.keeper.news.send_modify(|news| news.tell());
-        self.keeper.network_news.notify_one();
+        self.keeper.wake_planes();
         info!(?changed, "settings read anew");
         Ok(changed)
     }

@@ -13,6 +13,7 @@ use wharfie_cluster::transport::Stream;
 use wharfie_cluster::wire::{self, Opened};
 use wharfie_cluster::{Cluster, Event, Key, NodeId, Record, Services, State};
 use wharfie_core::assignment::{ASSIGNMENT, ROLLOUT};
+use wharfie_core::director::DIRECTOR;
 use wharfie_core::network::{NETWORK, SLICE};
 use wharfie_core::report::Report;
 use wharfie_host::BoxedStream;
@@ -62,6 +63,8 @@ impl Services for Streams {
             VOLUME => is_me(says("node")),
             // They are decided anew.
             NODE => false,
+            // The cluster's counts.
+            DIRECTOR => false,
             kind => !world::DECIDED.contains(&kind),
         }
     }

@@ -89,7 +89,7 @@ pub(super) async fn publish(keeper: Arc<Keeper>) {
     loop {
         let current = Arc::clone(&report.borrow_and_update());
         keeper.fleet.publish(&current);
-        keeper.network_news.notify_one();
+        keeper.wake_planes();
         if report.changed().await.is_err() {
             return;
         }

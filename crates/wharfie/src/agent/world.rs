@@ -9,12 +9,14 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 use wharfie_cluster::Replica;
 use wharfie_core::assignment::{ASSIGNMENT, Assignments, ROLLOUT, Reported};
+use wharfie_core::director::ADDRESS;
 use wharfie_core::heal::Millis;
 use wharfie_core::network::{NETWORK, SLICE, VIP};
 use wharfie_core::report::Report;
 use wharfie_core::schedule::{self, Cluster, Port, Standing, Tasks};
 use wharfie_core::{Container, Stack};
 
+use super::director::{self, DirectorBook};
 use super::keeper::{Keeper, now};
 use super::networks::{self, NetworkBook};
 use crate::api::{Node, NodeState};
@@ -26,7 +28,7 @@ pub(super) const NODE: &str = "node";
 pub(super) const VOLUME: &str = "volume";
 
 /// Kinds that agents decide by themselves, and anew whenever it is needed.
-pub(super) const DECIDED: [&str; 5] = [ASSIGNMENT, ROLLOUT, NETWORK, SLICE, VIP];
+pub(super) const DECIDED: [&str; 6] = [ASSIGNMENT, ROLLOUT, NETWORK, SLICE, VIP, ADDRESS];
 
 /// A node that others take for away may be about to say that it is not: so long is waited for that,
 /// before it is asked whether it answers (`Keeper::is_confirmed`).
@@ -79,6 +81,7 @@ struct Read {
     drained: BTreeSet<String>,
     volumes: Arc<BTreeMap<String, VolumePlace>>,
     networks: Arc<NetworkBook>,
+    director: Arc<DirectorBook>,
     /// Since when an Engine is seen to be away, by the id of its node.
     away: BTreeMap<String, Millis>,
     /// Ids of nodes that were there at some time of this life.
@@ -136,6 +139,11 @@ impl Book {
         Arc::clone(&self.read().networks)
     }
 
+    /// Addresses of the surrounding network, and the zone.
+    pub(super) fn director(&self) -> Arc<DirectorBook> {
+        Arc::clone(&self.read().director)
+    }
+
     /// Whether a node is to be empty.
     pub(super) fn is_drained(&self, node: &str) -> bool {
         self.read().drained.contains(node)
@@ -171,11 +179,15 @@ impl Book {
         let drained = drained.map(|(node, _)| node).collect();
         let volumes = Arc::new(read_all(replica, VOLUME)?.into_iter().collect());
         let networks = NetworkBook::read(replica)?;
+        let director = DirectorBook::read(replica)?;
         let mut read = self.read();
         read.drained = drained;
         read.volumes = volumes;
         if *read.networks != networks {
             read.networks = Arc::new(networks);
+        }
+        if *read.director != director {
+            read.director = Arc::new(director);
         }
         Ok(())
     }
@@ -490,7 +502,7 @@ impl Keeper {
     /// Reads again what is wanted of nodes and where volumes are.
     pub(super) fn reread(&self) -> Result<(), Failure> {
         self.book.reread(&self.replica)?;
-        self.network_news.notify_one();
+        self.wake_planes();
         Ok(())
     }
 }
@@ -529,7 +541,10 @@ fn place(
 
 /// Whether a record says something of nodes or volumes.
 pub(super) fn is_of_the_book(kind: &str) -> bool {
-    kind == NODE || kind == VOLUME || networks::is_of_networks(kind)
+    kind == NODE
+        || kind == VOLUME
+        || networks::is_of_networks(kind)
+        || director::is_of_director(kind)
 }
 
 #[cfg(test)]

@@ -82,7 +82,7 @@ impl Keeper {
         puts.extend(vips.map(|key| (Key::new(VIP, vip_name(key)), None)));
         let records = self.put_networks(puts, "network rm").await?;
         self.fleet.tell(records);
-        self.network_news.notify_one();
+        self.wake_planes();
         Ok(())
     }
 

@@ -205,7 +205,7 @@ impl Keeper {
             dry_run,
         };
         let swept = sweep(Some(&engine), &broom).await;
-        self.network_news.notify_one();
+        self.wake_planes();
         swept
     }
 }

@@ -1,0 +1,343 @@
+//! Which addresses are given to whom.
+//!
+//! Nobody is asked: the search for a free one begins at a hash of the owner's name, so that parts of a
+//! cluster that cannot see each other rarely choose the same. If they do, all see the same loser, whose
+//! coordinator gives it another one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::{Address, Addresses, Candidate, Claim, Director, Owner, holder};
+use crate::heal::Millis;
+use crate::network::Cidr;
+use crate::schedule::hash;
+
+/// How many places of a range are looked at: one of IPv6 has no end.
+const LOOKED_AT: u128 = 1 << 20;
+
+/// What is known of the network around.
+#[derive(Debug, Clone, Default)]
+pub struct Lan {
+    /// Names of nodes by their ids.
+    pub names: BTreeMap<String, String>,
+    /// Subnets of the nodes' devices, by their ids.
+    pub subnets: BTreeMap<String, Vec<Cidr>>,
+    /// Addresses that somebody else was seen to use.
+    pub taken: BTreeSet<IpAddr>,
+}
+
+impl Lan {
+    fn name<'a>(&'a self, node: &'a str) -> &'a str {
+        self.names.get(node).map_or(node, String::as_str)
+    }
+
+    /// Whether a node may hold an address: one in a subnet of it, unless the device was said.
+    fn may_hold(&self, director: &Director, node: &str, address: IpAddr) -> bool {
+        let name = self.name(node);
+        let near = || {
+            let subnets = self.subnets.get(node).into_iter().flatten();
+            subnets.clone().any(|s| s.contains(address))
+        };
+        director.gives(name, address) && (director.device_of(name).is_some() || near())
+    }
+}
+
+/// What is to be written, and what could not be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// New ones, and ones in place of others.
+    pub put: Addresses,
+    /// Those that are forgotten.
+    pub delete: BTreeSet<Owner>,
+    /// What was asked for and cannot be, in words: the file is to be changed.
+    pub refused: Vec<String>,
+    /// What cannot be now, in words.
+    pub faults: Vec<String>,
+}
+
+/// Decides on the addresses of those for whom `mine` holds: each that wants one has a [`Claim`].
+#[must_use]
+pub fn allot(
+    claims: &[Claim],
+    mine: impl Fn(&Owner) -> bool,
+    all: &Addresses,
+    director: &Director,
+    lan: &Lan,
+    now: Millis,
+) -> Changes {
+    let mut changes = Changes::default();
+    for (owner, address) in all.iter().filter(|(o, _)| mine(o)) {
+        if claims.iter().any(|c| c.owner == *owner) {
+            continue;
+        }
+        let freed = address.freed.unwrap_or(now);
+        if now - freed >= director.keep {
+            changes.delete.insert(owner.clone());
+        } else if address.freed.is_none() || !address.node.is_empty() {
+            let (freed, node) = (Some(freed), String::new());
+            let address = Address {
+                freed,
+                node,
+                ..address.clone()
+            };
+            changes.put.insert(owner.clone(), address);
+        }
+    }
+    let mut taken = Taken::of(all, &changes.delete);
+    for claim in claims {
+        let before = all.get(&claim.owner);
+        match one(claim, before, &mut taken, director, lan, now) {
+            Ok(address) => {
+                if before != Some(&address) {
+                    changes.put.insert(claim.owner.clone(), address);
+                }
+            }
+            Err(Why::Asked(words)) => changes.refused.push(words),
+            Err(Why::None(words)) => {
+                changes.faults.push(words);
+                if before.is_some() {
+                    changes.delete.insert(claim.owner.clone());
+                }
+            }
+        }
+    }
+    // What was reserved for those who are gone is given away if there is no other.
+    for owner in taken.evicted {
+        changes.put.remove(&owner);
+        changes.delete.insert(owner);
+    }
+    changes
+}
+
+enum Why {
+    Asked(String),
+    None(String),
+}
+
+/// Who has what.
+struct Taken {
+    of: BTreeMap<IpAddr, (Rank, Owner)>,
+    /// Those who are gone, and since when.
+    freed: BTreeMap<IpAddr, (Millis, Owner)>,
+    evicted: BTreeSet<Owner>,
+}
+
+/// Of two with one address the lower keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank(bool, Millis);
+
+impl Taken {
+    fn of(all: &Addresses, deleted: &BTreeSet<Owner>) -> Self {
+        let mut taken = Self {
+            of: BTreeMap::new(),
+            freed: BTreeMap::new(),
+            evicted: BTreeSet::new(),
+        };
+        for (owner, address) in all.iter().filter(|(o, _)| !deleted.contains(o)) {
+            for ip in address.all() {
+                match address.freed {
+                    Some(at) => drop(taken.freed.insert(ip, (at, owner.clone()))),
+                    None => taken.note(ip, Rank(!address.asked, address.since), owner),
+                }
+            }
+        }
+        taken
+    }
+
+    fn note(&mut self, ip: IpAddr, rank: Rank, owner: &Owner) {
+        let entry = self.of.entry(ip).or_insert_with(|| (rank, owner.clone()));
+        if (rank, owner) < (entry.0, &entry.1) {
+            *entry = (rank, owner.clone());
+        }
+    }
+
+    /// Whether somebody else has an address, or it is reserved for somebody else.
+    fn is_free(&self, ip: IpAddr, owner: &Owner) -> bool {
+        let others = self.of.get(&ip).is_some_and(|(_, o)| o != owner);
+        let kept = self.freed.get(&ip).is_some_and(|(_, o)| o != owner);
+        !others && !kept
+    }
+
+    /// Nobody else has it, or only somebody who is gone.
+    fn take(&mut self, ip: IpAddr, rank: Rank, owner: &Owner) {
+        if let Some((_, gone)) = self.freed.remove(&ip)
+            && gone != *owner
+        {
+            self.evicted.insert(gone);
+        }
+        self.of.insert(ip, (rank, owner.clone()));
+    }
+}
+
+fn one(
+    claim: &Claim,
+    before: Option<&Address>,
+    taken: &mut Taken,
+    director: &Director,
+    lan: &Lan,
+    now: Millis,
+) -> Result<Address, Why> {
+    let owner = &claim.owner;
+    let current = before.map_or("", |a| a.node.as_str());
+    let mut address = Address {
+        made: before.map_or(now, |a| a.made),
+        since: before.map_or(now, |a| a.since),
+        asked: !claim.asked.is_empty(),
+        ..Address::default()
+    };
+    // The nodes on whose devices one of its addresses can be.
+    let mut candidates: Vec<Candidate> = claim.candidates.clone();
+    let families: Vec<bool> = [false, true]
+        .into_iter()
+        .filter(|ipv6| director.ranges.iter().any(|r| r.range.is_ipv6() == *ipv6))
+        .collect();
+    if families.is_empty() {
+        return Err(Why::None(
+            "the director has no addresses: wharfie director init gives it some".to_owned(),
+        ));
+    }
+    for asked in &claim.asked {
+        check_asked(*asked, owner, director, lan, taken)?;
+        candidates.retain(|c| lan.may_hold(director, &c.node, *asked));
+    }
+    let offers = |c: &Candidate| {
+        let name = lan.name(&c.node);
+        families.iter().any(|ipv6| {
+            let mut ranges = director.ranges_of(name, *ipv6);
+            ranges.any(|r| {
+                lan.may_hold(director, &c.node, r.first())
+                    || lan.may_hold(director, &c.node, r.last())
+            })
+        })
+    };
+    candidates.retain(offers);
+    let text = owner.to_string();
+    let node = holder(&text, current, &candidates);
+    let name = node.as_deref().map_or("", |n| lan.name(n));
+    for ipv6 in &families {
+        let asked = claim.asked.iter().find(|a| a.is_ipv6() == *ipv6);
+        let rank = Rank(!address.asked, address.since);
+        let had = before.and_then(|a| a.of(*ipv6));
+        let stays = |ip: &IpAddr| {
+            let free = match before.is_some_and(|a| a.freed.is_some()) {
+                true => taken.is_free(*ip, owner),
+                // Another one that has it may be younger.
+                false => taken.of.get(ip).is_none_or(|(_, o)| o == owner),
+            };
+            let place = match &node {
+                Some(node) => lan.may_hold(director, node, *ip),
+                None => {
+                    !director.is_excluded(*ip)
+                        && director.ranges.iter().any(|r| r.range.contains(*ip))
+                }
+            };
+            free && place && !lan.taken.contains(ip)
+        };
+        let chosen = match (asked, had.filter(stays)) {
+            (Some(asked), _) => Some(*asked),
+            (None, Some(had)) => Some(had),
+            (None, None) => node
+                .as_deref()
+                .and_then(|node| free(owner, node, name, *ipv6, taken, director, lan)),
+        };
+        if let Some(ip) = chosen {
+            taken.take(ip, rank, owner);
+            match ip {
+                IpAddr::V4(ip) => address.v4 = Some(ip),
+                IpAddr::V6(ip) => address.v6 = Some(ip),
+            }
+        }
+    }
+    if address.all().next().is_none() {
+        return Err(Why::None(match node {
+            None => format!(
+                "{text} has no address: no node that answers is on the network of the director's ranges"
+            ),
+            Some(_) => format!(
+                "{text} has no address: all in the director's ranges are given away; `wharfie director init` takes more"
+            ),
+        }));
+    }
+    if before.is_none_or(|b| (b.v4, b.v6) != (address.v4, address.v6)) {
+        address.since = now;
+    }
+    address.node = node.unwrap_or_default();
+    Ok(address)
+}
+
+/// Whether an address that a file says can be had.
+fn check_asked(
+    asked: IpAddr,
+    owner: &Owner,
+    director: &Director,
+    lan: &Lan,
+    taken: &Taken,
+) -> Result<(), Why> {
+    let what = match owner {
+        Owner::Service { service, .. } => format!("services.{service}.x-wharfie.address: {asked}"),
+        Owner::Container { name, .. } => format!("container {name}: {asked}"),
+    };
+    if director.is_excluded(asked) {
+        return Err(Why::Asked(format!(
+            "{what} is one that the director gives to nobody"
+        )));
+    }
+    if !director.ranges.iter().any(|r| r.range.contains(asked)) {
+        let ranges: Vec<String> = director
+            .ranges
+            .iter()
+            .map(|r| r.range.to_string())
+            .collect();
+        return Err(Why::Asked(format!(
+            "{what} is in none of the director's ranges: {}",
+            ranges.join(", ")
+        )));
+    }
+    if lan.taken.contains(&asked) {
+        return Err(Why::None(format!(
+            "{what} is used by another machine of the network"
+        )));
+    }
+    match taken.of.get(&asked) {
+        // Who did not ask for it gets another one.
+        Some((Rank(false, _), other)) if other != owner => {
+            Err(Why::Asked(format!("{what} is that of {other} already")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A free address for a node to hold.
+fn free(
+    owner: &Owner,
+    node: &str,
+    name: &str,
+    ipv6: bool,
+    taken: &Taken,
+    director: &Director,
+    lan: &Lan,
+) -> Option<IpAddr> {
+    let usable = |ip: &IpAddr| {
+        lan.may_hold(director, node, *ip)
+            && !lan.taken.contains(ip)
+            && taken.of.get(ip).is_none_or(|(_, o)| o == owner)
+    };
+    let start = u128::from(hash::text(&owner.to_string()));
+    for range in director.ranges_of(name, ipv6) {
+        let count = range.count();
+        let start = start % count;
+        let places = (0..count.min(LOOKED_AT)).map(|i| start.wrapping_add(i) % count);
+        let mut free = places.filter_map(|place| range.at(place));
+        if let Some(found) = free.find(|ip| usable(ip) && taken.is_free(*ip, owner)) {
+            return Some(found);
+        }
+    }
+    // Of those who are gone, the one that is so for longest.
+    let reserved = taken
+        .freed
+        .iter()
+        .filter(|(ip, _)| ip.is_ipv6() == ipv6 && usable(ip));
+    reserved
+        .min_by_key(|(_, (since, _))| *since)
+        .map(|(ip, _)| *ip)
+}

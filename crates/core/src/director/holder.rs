@@ -1,0 +1,89 @@
+//! Which node holds an address.
+
+use crate::schedule::hash;
+
+/// A node that may hold an address: it answers, and is where the address belongs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Candidate {
+    /// Id.
+    pub node: String,
+    /// Tasks of the owner that are there and ready.
+    pub ready: usize,
+    /// Tasks that are to be there.
+    pub tasks: usize,
+    /// Whether it reaches tasks on other nodes: the network they are on is there too.
+    pub reaches: bool,
+    /// It is being emptied: only if there is no other.
+    pub drained: bool,
+}
+
+/// The node that is to hold an address of somebody's; `current` is the one that does. A move costs those
+/// who are connected their connections: as long as the current one leads to a task, it stays.
+#[must_use]
+pub fn holder(owner: &str, current: &str, candidates: &[Candidate]) -> Option<String> {
+    let ready: usize = candidates.iter().map(|c| c.ready).sum();
+    let others = candidates.iter().any(|c| !c.drained && c.tasks > 0);
+    let good = |c: &Candidate| {
+        let leads = match ready {
+            0 => c.tasks > 0 || candidates.iter().all(|c| c.tasks == 0),
+            _ => c.ready > 0 || c.reaches,
+        };
+        leads && !(c.drained && others)
+    };
+    let stays = candidates.iter().find(|c| c.node == current);
+    if stays.is_some_and(good) {
+        return Some(current.to_owned());
+    }
+    let owner = hash::text(owner);
+    let rank = |c: &&Candidate| {
+        let drained = c.drained && others;
+        let tie = hash::pair(owner, hash::text(&c.node));
+        (!drained, c.ready, c.tasks, c.reaches, tie)
+    };
+    candidates.iter().max_by_key(rank).map(|c| c.node.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, ready: usize, tasks: usize) -> Candidate {
+        Candidate {
+            node: name.to_owned(),
+            ready,
+            tasks,
+            ..Candidate::default()
+        }
+    }
+
+    fn chosen(current: &str, of: &[Candidate]) -> String {
+        holder("shop/web", current, of).unwrap_or_default()
+    }
+
+    #[test]
+    fn an_address_is_near_its_tasks() {
+        assert_eq!(chosen("", &[node("a", 0, 0), node("b", 0, 1)]), "b");
+        assert_eq!(chosen("a", &[node("a", 0, 0), node("b", 1, 1)]), "b");
+        assert_eq!(chosen("a", &[node("b", 0, 0), node("c", 0, 0)]).len(), 1);
+        assert_eq!(holder("x", "a", &[]), None);
+    }
+
+    #[test]
+    fn it_stays_as_long_as_it_leads_somewhere() {
+        assert_eq!(chosen("a", &[node("a", 1, 1), node("b", 2, 2)]), "a");
+        // Its container is being started again.
+        assert_eq!(chosen("a", &[node("a", 0, 1), node("b", 0, 1)]), "a");
+        assert_eq!(chosen("a", &[node("a", 0, 0), node("b", 0, 0)]), "a");
+        let far = Candidate {
+            reaches: true,
+            ..node("a", 0, 1)
+        };
+        assert_eq!(chosen("a", &[far.clone(), node("b", 1, 1)]), "a");
+        let leaving = Candidate {
+            drained: true,
+            ..far
+        };
+        assert_eq!(chosen("a", &[leaving.clone(), node("b", 1, 1)]), "b");
+        assert_eq!(chosen("a", &[leaving]), "a");
+    }
+}

@@ -1,0 +1,26 @@
+//! The director: addresses of the surrounding network for services, asked of IT once.
+//!
+//! [`Director`] is what people say: which addresses there are, and for whom. From it follows who wants
+//! one ([`wanted`]), which one it is ([`allot`]), which node holds it ([`holder`](fn@holder)) and to which
+//! tasks a node leads those that it holds ([`lead`](fn@lead)). What is decided is kept in [`Address`] objects:
+//! written by the coordinator of a stack, or by the node of a container that is of no stack.
+
+mod address;
+mod allot;
+mod holder;
+mod lead;
+mod range;
+mod records;
+mod settings;
+mod wanted;
+
+pub use address::{ADDRESS, Address, Addresses, Owner};
+pub use allot::{Changes, Lan, allot};
+pub use holder::{Candidate, holder};
+pub use lead::{Led, is_ready, lead, network_of};
+pub use range::Range;
+pub use records::{RECORD, RecordSet, record_name, record_of_name};
+pub use settings::{
+    DIRECTOR, DNS_PORT, Director, For, KEEP, Ranges, SETTINGS, Secondary, Transfer, TsigKey,
+};
+pub use wanted::{Claim, LABEL, of_container, wanted};

@@ -1,0 +1,114 @@
+//! Who wants an address.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::settings::{Director, For};
+use super::{Candidate, Owner, lead};
+use crate::assignment::Assignments;
+use crate::extension::{self, LanAddress};
+use crate::network::{Node, World};
+use crate::wanted::Stack;
+
+/// Label of a container that says whether it wants an address: as `x-wharfie.address` of a service.
+pub const LABEL: &str = "io.wharfie.address";
+
+/// Somebody who wants an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Who.
+    pub owner: Owner,
+    /// These, and no others.
+    pub asked: Vec<IpAddr>,
+    /// Nodes that may hold it.
+    pub candidates: Vec<Candidate>,
+}
+
+/// Who of a stack wants an address, and which nodes may hold it. `world` holds the stack.
+#[must_use]
+pub fn wanted(
+    stack: &Stack,
+    assignments: &Assignments,
+    world: &World,
+    director: &Director,
+) -> Vec<Claim> {
+    let mut claims = Vec::new();
+    for name in &stack.active {
+        let Some(service) = stack.project.any_service(name) else {
+            continue;
+        };
+        let mode = service.network_mode.as_str();
+        if mode == "none" || mode.starts_with("service:") || mode.starts_with("container:") {
+            continue;
+        }
+        let asked = match (
+            extension::address(&stack.project, service),
+            director.default,
+        ) {
+            (LanAddress::No, _) | (_, For::None) | (LanAddress::Unsaid, For::Labelled) => continue,
+            (LanAddress::Unsaid, For::All | For::Services) => Vec::new(),
+            (LanAddress::Yes(asked), _) => asked,
+        };
+        let none = BTreeMap::new();
+        let tasks = assignments.get(name).map_or(&none, |a| &a.tasks);
+        let network = lead::network_of(stack, service, world.networks);
+        let bridge = network.filter(|n| world.networks.contains_key(*n));
+        let candidate = |node: &Node, task: Option<u32>| {
+            let own = |number: u32| task.is_none_or(|t| t == number);
+            let containers = node.containers.iter();
+            let ready = containers.filter(|c| {
+                let same = c.stack == stack.project.name && c.service == *name && !c.oneoff;
+                same && own(c.number) && lead::is_ready(c)
+            });
+            let to_be = tasks.iter().filter(|(n, at)| own(**n) && **at == node.id);
+            Candidate {
+                node: node.id.clone(),
+                ready: ready.count(),
+                tasks: to_be.count(),
+                reaches: bridge.is_some_and(|n| node.own.contains_key(n)),
+                drained: node.drained,
+            }
+        };
+        let live = || world.nodes.iter().filter(|n| n.live);
+        let mut claim = |task| {
+            claims.push(Claim {
+                owner: Owner::Service {
+                    stack: stack.project.name.clone(),
+                    service: name.clone(),
+                    task,
+                },
+                asked: asked.clone(),
+                candidates: live().map(|n| candidate(n, task)).collect(),
+            });
+        };
+        match extension::address_per_task(&stack.project, service) {
+            true => tasks.keys().for_each(|number| claim(Some(*number))),
+            false => claim(None),
+        }
+    }
+    claims
+}
+
+/// Whether a container of a node that is of no stack wants an address, and which; `label` is that of
+/// [`LABEL`].
+#[must_use]
+pub fn of_container(node: &str, name: &str, label: &str, director: &Director) -> Option<Claim> {
+    let asked = match (LanAddress::read(label), director.default) {
+        (LanAddress::No, _) | (_, For::None) => return None,
+        (LanAddress::Unsaid, For::Services | For::Labelled) => return None,
+        (LanAddress::Unsaid, For::All) => Vec::new(),
+        (LanAddress::Yes(asked), _) => asked,
+    };
+    Some(Claim {
+        owner: Owner::Container {
+            node: node.to_owned(),
+            name: name.to_owned(),
+        },
+        asked,
+        candidates: vec![Candidate {
+            node: node.to_owned(),
+            tasks: 1,
+            ..Candidate::default()
+        }],
+    })
+}

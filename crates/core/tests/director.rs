@@ -1,0 +1,278 @@
+//! Addresses of the surrounding network: who gets which, and which node holds it.
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use proptest::prelude::*;
+use wharfie_core::director::{
+    Address, Addresses, Candidate, Changes, Claim, Director, Lan, Owner, Ranges, allot,
+};
+
+const DAY: i64 = 24 * 3_600_000;
+
+fn director(ranges: &[&str]) -> Director {
+    let ranges = ranges.iter().map(|text| Ranges {
+        range: text.parse().unwrap(),
+        node: String::new(),
+    });
+    Director {
+        ranges: ranges.collect(),
+        ..Director::default()
+    }
+}
+
+fn lan() -> Lan {
+    let nodes = ["n1", "n2"];
+    let subnets = ["10.0.0.0/24", "fd00::/64"].map(|s| s.parse().unwrap());
+    Lan {
+        names: nodes.map(|n| (n.to_owned(), n.to_owned())).into(),
+        subnets: nodes.map(|n| (n.to_owned(), subnets.to_vec())).into(),
+        taken: BTreeSet::new(),
+    }
+}
+
+fn claim(service: &str, asked: &[&str], nodes: &[&str]) -> Claim {
+    let candidate = |node: &&str| Candidate {
+        node: (*node).to_owned(),
+        ready: 1,
+        tasks: 1,
+        ..Candidate::default()
+    };
+    Claim {
+        owner: Owner::service("shop", service),
+        asked: asked.iter().map(|a| a.parse().unwrap()).collect(),
+        candidates: nodes.iter().map(candidate).collect(),
+    }
+}
+
+fn apply(changes: &Changes, all: &mut Addresses) {
+    for owner in &changes.delete {
+        all.remove(owner);
+    }
+    all.extend(changes.put.clone());
+}
+
+fn given(claims: &[Claim], all: &Addresses, director: &Director, lan: &Lan, now: i64) -> Changes {
+    allot(claims, |_| true, all, director, lan, now)
+}
+
+fn at(all: &Addresses, service: &str) -> Vec<String> {
+    let address = all.get(&Owner::service("shop", service));
+    address
+        .map(Address::all)
+        .into_iter()
+        .flatten()
+        .map(|a| a.to_string())
+        .collect()
+}
+
+#[test]
+fn a_service_keeps_its_address() {
+    let (director, lan) = (
+        director(&["10.0.0.11-10.0.0.30", "fd00::11-fd00::30"]),
+        lan(),
+    );
+    let mut all = Addresses::new();
+    let claims = [
+        claim("web", &[], &["n1"]),
+        claim("db", &["10.0.0.15"], &["n2"]),
+    ];
+    apply(&given(&claims, &all, &director, &lan, 1), &mut all);
+    let (web, db) = (at(&all, "web"), at(&all, "db"));
+    assert_eq!((web.len(), db[0].as_str()), (2, "10.0.0.15"));
+    assert_eq!(all[&Owner::service("shop", "web")].node, "n1");
+    assert_eq!(given(&claims, &all, &director, &lan, 2), Changes::default());
+
+    // It moves, and is gone for a while.
+    let moved = [
+        claim("web", &[], &["n2"]),
+        claim("db", &["10.0.0.15"], &["n2"]),
+    ];
+    apply(&given(&moved, &all, &director, &lan, 3), &mut all);
+    assert_eq!(
+        (
+            at(&all, "web"),
+            all[&Owner::service("shop", "web")].node.as_str()
+        ),
+        (web.clone(), "n2")
+    );
+    apply(&given(&moved[1..], &all, &director, &lan, 4), &mut all);
+    let gone = &all[&Owner::service("shop", "web")];
+    assert_eq!((gone.freed, gone.node.as_str()), (Some(4), ""));
+    assert_eq!(
+        given(&moved[1..], &all, &director, &lan, DAY),
+        Changes::default()
+    );
+    apply(&given(&moved, &all, &director, &lan, DAY), &mut all);
+    assert_eq!(at(&all, "web"), web);
+    // In the end it is forgotten.
+    apply(
+        &given(&moved[1..], &all, &director, &lan, 2 * DAY),
+        &mut all,
+    );
+    apply(
+        &given(&moved[1..], &all, &director, &lan, 9 * DAY),
+        &mut all,
+    );
+    assert_eq!(at(&all, "web"), Vec::<String>::new());
+}
+
+#[test]
+fn what_a_file_asks_for_is_had_or_refused() {
+    let mut director = director(&["10.0.0.11-10.0.0.12"]);
+    director.excluded = vec!["10.0.0.12".parse().unwrap()];
+    let (lan, mut all) = (lan(), Addresses::new());
+    let says = |asked: &str, all: &Addresses| {
+        let changes = given(&[claim("web", &[asked], &["n1"])], all, &director, &lan, 1);
+        assert_eq!(changes.put, Addresses::new());
+        changes.refused.join("\n")
+    };
+    assert_eq!(
+        says("10.0.0.40", &all),
+        "services.web.x-wharfie.address: 10.0.0.40 is in none of the director's ranges: 10.0.0.11-10.0.0.12"
+    );
+    assert_eq!(
+        says("10.0.0.12", &all),
+        "services.web.x-wharfie.address: 10.0.0.12 is one that the director gives to nobody"
+    );
+    // Who has it by chance gives way; who asked for it does not.
+    let other = Address {
+        v4: Some([10, 0, 0, 11].into()),
+        node: "n1".to_owned(),
+        since: 1,
+        ..Address::default()
+    };
+    let owner = Owner::service("other", "x");
+    all.insert(owner.clone(), other.clone());
+    let changes = given(
+        &[claim("web", &["10.0.0.11"], &["n1"])],
+        &all,
+        &director,
+        &lan,
+        5,
+    );
+    assert_eq!(at(&changes.put, "web"), ["10.0.0.11"]);
+    all.insert(
+        owner,
+        Address {
+            asked: true,
+            ..other
+        },
+    );
+    let changes = allot(
+        &[claim("web", &["10.0.0.11"], &["n1"])],
+        |o| o.stack() == Some("shop"),
+        &all,
+        &director,
+        &lan,
+        5,
+    );
+    assert_eq!(
+        changes.refused,
+        ["services.web.x-wharfie.address: 10.0.0.11 is that of other/x already"]
+    );
+}
+
+#[test]
+fn others_are_made_way_for() {
+    let (director, mut lan, mut all) =
+        (director(&["10.0.0.11-10.0.0.12"]), lan(), Addresses::new());
+    let claims = [claim("web", &[], &["n1"])];
+    apply(&given(&claims, &all, &director, &lan, 1), &mut all);
+    let first = at(&all, "web");
+    lan.taken.insert(first[0].parse().unwrap());
+    apply(&given(&claims, &all, &director, &lan, 2), &mut all);
+    assert_ne!(at(&all, "web"), first);
+    // None is left.
+    lan.taken.insert(at(&all, "web")[0].parse().unwrap());
+    let changes = given(&claims, &all, &director, &lan, 3);
+    assert_eq!(changes.faults.len(), 1, "{changes:?}");
+    assert!(
+        changes.faults[0].contains("shop/web has no address"),
+        "{changes:?}"
+    );
+    // A node that is not on that network holds none.
+    lan.taken.clear();
+    lan.subnets.clear();
+    let changes = given(&claims, &Addresses::new(), &director, &lan, 3);
+    assert!(
+        changes.faults[0].contains("no node that answers is on the network"),
+        "{changes:?}"
+    );
+}
+
+#[test]
+fn what_is_reserved_for_the_gone_is_given_when_there_is_no_other() {
+    let (director, lan, mut all) = (director(&["10.0.0.11-10.0.0.12"]), lan(), Addresses::new());
+    let claims: Vec<Claim> = ["a", "b", "c"].map(|s| claim(s, &[], &["n1"])).into();
+    apply(&given(&claims[..2], &all, &director, &lan, 1), &mut all);
+    let of_a = at(&all, "a");
+    apply(&given(&claims[1..2], &all, &director, &lan, 2), &mut all);
+    assert_eq!(at(&all, "a"), of_a);
+    apply(&given(&claims[1..], &all, &director, &lan, 3), &mut all);
+    assert_eq!(at(&all, "c"), of_a);
+    assert_eq!(at(&all, "a"), Vec::<String>::new());
+}
+
+#[test]
+fn a_nodes_own_range_is_that_nodes() {
+    let mut director = director(&["10.0.0.11-10.0.0.20", "10.0.0.31-10.0.0.40"]);
+    director.ranges[0].node = "n1".to_owned();
+    director.ranges[1].node = "n2".to_owned();
+    let (lan, mut all) = (lan(), Addresses::new());
+    for (node, range) in [("n1", 0), ("n2", 1), ("n1", 0)] {
+        apply(
+            &given(&[claim("web", &[], &[node])], &all, &director, &lan, 1),
+            &mut all,
+        );
+        let ip: IpAddr = at(&all, "web")[0].parse().unwrap();
+        assert!(director.ranges[range].range.contains(ip), "{node}: {ip}");
+    }
+}
+
+proptest! {
+    /// Two sides of a cut give addresses away by themselves; when they meet, each coordinator mends its
+    /// own stacks. Then nobody shares an address, all are in the ranges, and nothing is left to do.
+    #[test]
+    fn sides_come_to_one(
+        left in proptest::collection::btree_set(0_u8..20, 0..10),
+        right in proptest::collection::btree_set(0_u8..20, 0..10),
+    ) {
+        let (director, lan) = (director(&["10.0.0.11-10.0.0.30"]), lan());
+        let of = |stack: &str, services: &BTreeSet<u8>, node: &str| -> Vec<Claim> {
+            let each = services.iter().map(|s| Claim {
+                owner: Owner::service(stack, &format!("s{s}")),
+                ..claim("x", &[], &[node])
+            });
+            each.collect()
+        };
+        let sides = [("left", of("left", &left, "n1")), ("right", of("right", &right, "n2"))];
+        let mut all = Addresses::new();
+        for (now, (_, claims)) in (1..).zip(&sides) {
+            let alone = given(claims, &Addresses::new(), &director, &lan, now);
+            prop_assert!(alone.faults.is_empty());
+            all.extend(alone.put);
+        }
+        for now in 10..14 {
+            // Both at once, from what they saw.
+            let seen = all.clone();
+            for (stack, claims) in &sides {
+                let mine = |o: &Owner| o.stack() == Some(*stack);
+                apply(&allot(claims, mine, &seen, &director, &lan, now), &mut all);
+            }
+        }
+        let mut had: BTreeMap<IpAddr, Owner> = BTreeMap::new();
+        for (owner, address) in &all {
+            for ip in address.all() {
+                prop_assert!(director.ranges[0].range.contains(ip));
+                prop_assert!(had.insert(ip, owner.clone()).is_none(), "{ip} twice");
+            }
+        }
+        prop_assert_eq!(had.len(), left.len() + right.len());
+        for (stack, claims) in &sides {
+            let mine = |o: &Owner| o.stack() == Some(*stack);
+            prop_assert_eq!(allot(claims, mine, &all, &director, &lan, 20), Changes::default());
+        }
+    }
+}

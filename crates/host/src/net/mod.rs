@@ -38,7 +38,10 @@ pub use firewall::{Action, ContainerFirewall, Firewall, FirewallRule, Hits, Way}
 pub use gate::Gate;
 pub use hold::Hold;
 pub use isolation::{IsolatedNetwork, Isolation, Isolator};
-pub use lan::{Redirected, Redirecting, Redirector};
+pub use lan::{
+    LanAddress, LanAddresses, LanChanges, LanDevice, Redirected, Redirecting, Redirector, device,
+    device_of,
+};
 pub use listening::{Listener, listeners};
 pub use mac::Mac;
 pub use netns::Namespace;

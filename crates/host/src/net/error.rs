@@ -1,6 +1,7 @@
 //! What can go wrong with the kernel's network, in words for the user.
 
 use std::io;
+use std::net::IpAddr;
 
 use rustix::io::Errno;
 
@@ -63,6 +64,28 @@ pub enum Error {
         /// What it is.
         object: String,
     },
+    /// A device that an address is to be on is not there.
+    #[error("there is no network device {device} on this host")]
+    NoDevice {
+        /// Its name.
+        device: String,
+    },
+    /// It is there, but down.
+    #[error("the network device {device} is down")]
+    DeviceDown {
+        /// Its name.
+        device: String,
+    },
+    /// An address that a service is to have is one of the host's already.
+    #[error(
+        "this host has the address {address} already (on {device}), and not from Wharfie: remove it there, or give the service another"
+    )]
+    AddressTaken {
+        /// The address.
+        address: IpAddr,
+        /// The device that has it.
+        device: String,
+    },
     /// What was asked for makes no sense.
     #[error("{0}")]
     Invalid(String),
@@ -95,7 +118,7 @@ impl Error {
                 .iter()
                 .any(|gone| gone.raw_os_error() == *errno),
             Self::System { gone, .. } => *gone,
-            Self::NoBridge { .. } => true,
+            Self::NoBridge { .. } | Self::NoDevice { .. } => true,
             _ => false,
         }
     }

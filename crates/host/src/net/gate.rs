@@ -3,11 +3,12 @@
 //! Docker drops what it did not publish itself (its chain `FORWARD`, by policy or, since Engine 28, by
 //! rule), and what other tables accept does not help against that. `DOCKER-USER` is the chain that it
 //! leaves to others (<https://docs.docker.com/engine/network/packet-filtering-firewalls/>): there we
-//! accept connections to our bridges whose destination was replaced. Rules of the user's in it come
-//! first.
+//! accept connections to our bridges whose destination was replaced, and those that the
+//! [`Redirector`](super::Redirector) marked, to any bridge. Rules of the user's in it come first.
 
 use wharfie_core::network::BRIDGES;
 
+use super::lan::{MARK, MARK_MASK};
 use super::nft::{Expr, Family, Foreign, Rule, TableId, Verdict};
 use super::{Error, Namespace};
 
@@ -22,23 +23,42 @@ const MATCH_STATE: u16 = 1;
 /// `XT_CONNTRACK_STATE_DNAT`
 const STATE_DNAT: u16 = 1 << 7;
 
-/// The gate of one host.
+/// `struct xt_connmark_mtinfo1` (`linux/netfilter/xt_connmark.h`), rounded up to 8 bytes.
+const CONNMARK_SIZE: usize = 16;
+
+/// What our rules are called for whoever lists them, and known by.
+const PUBLISHED: &str = "published by the cluster";
+const REDIRECTED: &str = "led on by the cluster";
+
+/// A gate of one host: each has its own rule, and leaves the other's alone.
 pub struct Gate {
     v4: Foreign,
     v6: Foreign,
+    rule: Rule,
     namespace: Namespace,
 }
 
 impl Gate {
-    /// That of a host.
+    /// That of published ports: for connections to our bridges.
     pub fn open(host: &Namespace) -> Result<Self, Error> {
+        Self::with(host, published(), PUBLISHED)
+    }
+
+    /// That of addresses on the LAN: for what the [`Redirector`](super::Redirector) leads on,
+    /// whichever bridges the containers are on.
+    pub fn for_redirected(host: &Namespace) -> Result<Self, Error> {
+        Self::with(host, redirected(), REDIRECTED)
+    }
+
+    fn with(host: &Namespace, rule: Rule, note: &'static str) -> Result<Self, Error> {
         let table = |family| TableId {
             family,
             name: "filter",
         };
         Ok(Self {
-            v4: Foreign::open(host, table(Family::Ip), CHAIN)?,
-            v6: Foreign::open(host, table(Family::Ip6), CHAIN)?,
+            v4: Foreign::open(host, table(Family::Ip), CHAIN, note)?,
+            v6: Foreign::open(host, table(Family::Ip6), CHAIN, note)?,
+            rule: rule.counter().verdict(Verdict::Accept).note(note),
             namespace: host.clone(),
         })
     }
@@ -46,8 +66,7 @@ impl Gate {
     /// Opens it, if there is one; repairs what others changed. Says whether packets get through: not where
     /// an old iptables filters them, which cannot be told.
     pub fn set_open(&mut self, open: bool) -> Result<bool, Error> {
-        let rule = rule();
-        let wanted = open.then_some(&rule);
+        let wanted = open.then_some(&self.rule);
         let v4 = self.v4.set(wanted)?;
         self.v6.set(wanted)?;
         Ok(v4 || !self.has_old_filter())
@@ -63,7 +82,7 @@ impl Gate {
 }
 
 /// `-o wbr+ -m conntrack --ctstate DNAT -j ACCEPT`
-fn rule() -> Rule {
+fn published() -> Rule {
     let mut info = vec![0; CONNTRACK_SIZE];
     info[MATCH_FLAGS..][..2].copy_from_slice(&MATCH_STATE.to_ne_bytes());
     info[STATE_MASK..][..2].copy_from_slice(&STATE_DNAT.to_ne_bytes());
@@ -72,15 +91,25 @@ fn rule() -> Rule {
         revision: 3,
         info,
     };
-    let rule = Rule::new()
+    Rule::new()
         .out_interface(&format!("{BRIDGES}*"))
-        .step(state);
-    rule.counter()
-        .verdict(Verdict::Accept)
-        .note("published by the cluster")
+        .step(state)
 }
 
-/// Removes the rule.
+/// `-m connmark --mark 0x57440000/0xffff0000 -j ACCEPT`
+fn redirected() -> Rule {
+    let mut info = vec![0; CONNMARK_SIZE]; // behind mark and mask: whether all others are meant
+    info[..4].copy_from_slice(&MARK.to_ne_bytes());
+    info[4..8].copy_from_slice(&MARK_MASK.to_ne_bytes());
+    Rule::new().step(Expr::Extension {
+        name: "connmark",
+        revision: 1,
+        info,
+    })
+}
+
+/// Removes the rules.
 pub(crate) fn remove(namespace: &Namespace) -> Result<(), Error> {
-    Gate::open(namespace)?.set_open(false).map(drop)
+    Gate::open(namespace)?.set_open(false)?;
+    Gate::for_redirected(namespace)?.set_open(false).map(drop)
 }

@@ -15,6 +15,7 @@ mod firewall;
 mod gate;
 mod hold;
 mod isolation;
+mod lan;
 mod listening;
 mod mac;
 mod netlink;
@@ -26,6 +27,7 @@ mod published;
 mod purge;
 mod reply;
 mod route;
+mod turns;
 mod vip;
 
 pub use conntrack::forget;
@@ -36,6 +38,10 @@ pub use firewall::{Action, ContainerFirewall, Firewall, FirewallRule, Hits, Way}
 pub use gate::Gate;
 pub use hold::Hold;
 pub use isolation::{IsolatedNetwork, Isolation, Isolator};
+pub use lan::{
+    LanAddress, LanAddresses, LanChanges, LanDevice, Redirected, Redirecting, Redirector, device,
+    device_of,
+};
 pub use listening::{Listener, listeners};
 pub use mac::Mac;
 pub use netns::Namespace;

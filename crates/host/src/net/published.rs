@@ -15,11 +15,11 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::balance;
 use super::nft::{
     At, Chain, Data, Draw, Edit, End, Family, Field, Hook, Key, Live, Load, NewPort, Rule, Set,
-    Table, TableId, Type, Value, Verdict, concat, range_of, ranges,
+    Table, TableId, Type, Value, Verdict, concat,
 };
+use super::turns::{Turns, kind, named, way_back};
 use super::{Error, Namespace, Protocol};
 
 const TABLE: TableId<'static> = TableId {
@@ -30,8 +30,6 @@ const TABLE: TableId<'static> = TableId {
 const BEFORE_NAT: i32 = -105;
 /// Before Docker's masquerading at 100.
 const BEFORE_MASQUERADE: i32 = 95;
-/// How many counters there are for each modulus.
-const COUNTERS: u64 = 64;
 
 /// A published port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,14 +136,6 @@ fn check(port: &Published) -> Result<(), Error> {
     }
 }
 
-fn named(what: &str, ipv6: bool) -> String {
-    format!("{what}{}", if ipv6 { 6 } else { 4 })
-}
-
-fn kind(ipv6: bool) -> Type {
-    if ipv6 { Type::Ip6 } else { Type::Ip4 }
-}
-
 /// What the keys of a port's elements begin with.
 fn prefix(port: &Published) -> Vec<u8> {
     concat(&[
@@ -165,56 +155,30 @@ fn parts(port: &Published, ipv6: bool, known: Option<&Set>, salt: u64) -> Parts 
     let own = prefix(port);
     let wanted = port.tasks.iter().filter(|task| task.is_ipv6() == ipv6);
     let wanted: BTreeSet<IpAddr> = wanted.copied().collect();
-    let known = known.map(|set| numbered(set, &own)).unwrap_or_default();
-    let places = balance::in_turn(&known, &wanted, balance::mix(salt, &own));
-    let modulus = u32::try_from(places.len()).unwrap_or(u32::MAX);
-    let task = |(number, task): (u32, &IpAddr)| {
-        let key = [own.clone(), concat(&[Field::Mark(number)])].concat();
-        let value = concat(&[(*task).into(), Field::Port(port.target)]);
-        (key.into(), Value::Bytes(value))
-    };
-    let tasks = (0..modulus).zip(&places).map(task).collect();
+    let turns = Turns::new(&own, &wanted, Some(port.target), (known, salt), ipv6);
     if wanted.is_empty() {
         let (chain, port) = (None, BTreeMap::new());
+        let tasks = turns.tasks;
         return Parts { chain, port, tasks };
     }
-    let counter = balance::mix(0, &own) % COUNTERS;
-    let name = format!("turn{}_{modulus}_{counter}", if ipv6 { 6 } else { 4 });
     let fields = [Load::Protocol, Load::DestinationPort];
-    let draw = Draw::InTurn(modulus);
+    let draw = Draw::InTurn(turns.modulus);
     let map = named("tasks", ipv6);
     // What follows the protocol tells the kernel's listing that there is a port.
     let rule = Rule::new().dnat(&fields, draw, &map, ipv6, NewPort::FromMap);
-    let verdict = Value::Verdict(Verdict::Goto(name.clone()));
     Parts {
-        chain: Some((name, rule)),
-        port: BTreeMap::from([(own.into(), verdict)]),
-        tasks,
+        chain: Some((turns.chain, rule)),
+        port: BTreeMap::from([(own.into(), turns.verdict)]),
+        tasks: turns.tasks,
     }
-}
-
-/// The tasks of a port, by their numbers.
-fn numbered(set: &Set, prefix: &[u8]) -> Vec<IpAddr> {
-    let entries = set.part(prefix).filter_map(|(key, value)| {
-        let number = u32::from_ne_bytes(key.bytes.get(prefix.len()..)?.try_into().ok()?);
-        let Value::Bytes(bytes) = value else {
-            return None;
-        };
-        // The port follows, filled up.
-        let address = bytes.get(..bytes.len().checked_sub(4)?)?;
-        let address = match address.len() {
-            4 => IpAddr::from(<[u8; 4]>::try_from(address).ok()?),
-            _ => IpAddr::from(<[u8; 16]>::try_from(address).ok()?),
-        };
-        Some((number, address))
-    });
-    entries.collect::<BTreeMap<_, _>>().into_values().collect()
 }
 
 fn table(publishing: &Publishing, known: Option<&Table>, salt: u64) -> Table {
     let mut table = Table::default();
     let mut nat = Vec::new();
-    let mut masquerade = Vec::new();
+    let led = |ipv6| Rule::new().family(ipv6).destination_was_changed();
+    let (subnets, lost) = (&publishing.subnets, &publishing.no_way_back);
+    let masquerade = way_back(&mut table, subnets, lost, led);
     for ipv6 in [false, true] {
         let family = || Rule::new().family(ipv6);
         let fields = [Load::Protocol, Load::DestinationPort];
@@ -227,38 +191,9 @@ fn table(publishing: &Publishing, known: Option<&Table>, salt: u64) -> Table {
         let ports = Set::map(both, Data::Verdict);
         let data = Data::Fields(vec![kind(ipv6), Type::Port]);
         let tasks = Set::map([Type::Protocol, Type::Port, Type::Mark], data);
-        let own = |address: &IpAddr| address.is_ipv6() == ipv6;
-        let lost = publishing.no_way_back.iter().filter(|task| own(task));
-        let lost = Set::of([kind(ipv6)]).with(lost.map(|task| concat(&[(*task).into()])));
-        let subnets = publishing
-            .subnets
-            .iter()
-            .filter(|subnet| own(&subnet.addr()));
-        let subnets = ranges(subnets.map(|subnet| range_of(*subnet)));
-        let subnets = Set::of([kind(ipv6)]).with_ranges(subnets);
-        let sets = [
-            ("ports", ports),
-            ("tasks", tasks),
-            ("lost", lost),
-            ("subnets", subnets),
-        ];
-        for (name, set) in sets {
+        for (name, set) in [("ports", ports), ("tasks", tasks)] {
             table.sets.insert(named(name, ipv6), set);
         }
-        let changed = || family().destination_was_changed();
-        let to = Load::Address {
-            end: End::Destination,
-            ipv6,
-        };
-        let from = Load::Address {
-            end: End::Source,
-            ipv6,
-        };
-        let lost = changed().in_set(&[to], &named("lost", ipv6), true);
-        let near = changed()
-            .in_set(&[from], &named("subnets", ipv6), true)
-            .in_set(&[to], &named("subnets", ipv6), true);
-        masquerade.extend([lost.masquerade(), near.masquerade()]);
     }
     for port in &publishing.ports {
         for ipv6 in [false, true] {
@@ -319,6 +254,7 @@ fn change(edit: &mut Edit<'_>, port: &Published, salt: u64) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::turns::numbered;
     use super::*;
 
     #[test]
@@ -337,8 +273,13 @@ mod tests {
         let table = table(&publishing, None, 3);
         let own = prefix(&port);
         assert_eq!(own, [17, 0, 0, 0, 0, 53, 0, 0]);
-        let four: BTreeSet<_> = numbered(&table.sets["tasks4"], &own).into_iter().collect();
+        let four: BTreeSet<_> = numbered(&table.sets["tasks4"], &own, false)
+            .into_iter()
+            .collect();
         assert_eq!(four, BTreeSet::from([task(1), task(2)]));
-        assert_eq!(numbered(&table.sets["tasks6"], &own), [port.tasks[2]; 12]);
+        assert_eq!(
+            numbered(&table.sets["tasks6"], &own, true),
+            [port.tasks[2]; 12]
+        );
     }
 }

@@ -1,6 +1,8 @@
 //! Leaving nothing behind.
 
-use super::{Error, Namespace, encryption, gate, nft, overlay, reply};
+use std::net::IpAddr;
+
+use super::{Error, LanAddresses, Namespace, encryption, gate, nft, overlay, reply};
 
 /// What was removed, in words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,6 +15,8 @@ pub struct Purged {
     pub routes: usize,
     /// Neighbours that were given to bridges.
     pub neighbours: usize,
+    /// Addresses of services on the LAN.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// What [`purge`] would remove.
@@ -21,6 +25,7 @@ pub fn purgeable(namespace: &Namespace) -> Result<Purged, Error> {
     Ok(Purged {
         devices,
         neighbours,
+        addresses: LanAddresses::open(namespace)?.all()?,
         routes: reply::all(namespace)?,
         tables: nft::all(namespace)?,
     })
@@ -30,12 +35,15 @@ pub fn purgeable(namespace: &Namespace) -> Result<Purged, Error> {
 /// mark, and nothing else.
 pub fn purge(namespace: &Namespace) -> Result<Purged, Error> {
     gate::remove(namespace)?;
+    // Before the rules that say what becomes of what is sent there.
+    let addresses = LanAddresses::open(namespace)?.remove_all()?;
     let (mut devices, neighbours) = overlay::remove_all(namespace)?;
     let (encrypting, ways) = encryption::remove_all(namespace)?;
     devices.extend(encrypting);
     Ok(Purged {
         devices,
         neighbours,
+        addresses,
         routes: ways + reply::remove_all(namespace)?,
         tables: nft::remove(namespace)?,
     })

@@ -152,6 +152,35 @@ impl Route {
         Ok(seen)
     }
 
+    /// One object: what the kernel answers to a question for it.
+    pub(crate) fn one(
+        &mut self,
+        about: impl FnOnce() -> String,
+        request: &RouteNetlinkMessage,
+    ) -> Result<Option<RouteNetlinkMessage>, Error> {
+        let mut bytes = Vec::new();
+        let sequence = self.socket.next_sequence();
+        write(&mut bytes, request, 0, sequence);
+        for answer in self.socket.talk(&bytes)?.all {
+            match answer.said {
+                Said::Object { kind, body } => {
+                    let body = if kind == RTM_NEWLINK {
+                        shortened(&body)
+                    } else {
+                        body
+                    };
+                    return Ok(read(kind, &body));
+                }
+                Said::Done => {}
+                Said::Refused { errno, words } => {
+                    let about = format!("to look up {}", about());
+                    return Err(Error::refused(about, errno, words.as_deref()));
+                }
+            }
+        }
+        Ok(None)
+    }
+
     pub(crate) fn links(&mut self) -> Result<Vec<LinkMessage>, Error> {
         let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
         let all = self.list("the network devices", &request)?;

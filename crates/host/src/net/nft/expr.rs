@@ -70,9 +70,10 @@ pub(crate) enum Reject {
     PortUnreachable,
 }
 
-/// What is asked of the routing table: always the kind of the destination.
+/// What is asked of the routing table: the kind of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fib {
+    SourceType,
     DestinationType,
 }
 
@@ -121,10 +122,12 @@ pub(crate) enum Expr {
         low: Vec<u8>,
         high: Vec<u8>,
     },
+    /// The bits of the mask stay, and then those of `flip`, if there are any, are turned over.
     Bitwise {
         from: Register,
         to: Register,
         mask: Vec<u8>,
+        flip: Option<Vec<u8>>,
     },
     Lookup {
         set: String,
@@ -296,12 +299,18 @@ impl Expr {
                 value(data, 3, low);
                 value(data, 4, high);
             }
-            Self::Bitwise { from, to, mask } => {
+            Self::Bitwise {
+                from,
+                to,
+                mask,
+                flip,
+            } => {
                 let length = u32::try_from(mask.len()).unwrap_or(u32::MAX);
                 data.u32_be(1, from.number()).u32_be(2, to.number());
                 data.u32_be(3, length);
                 value(data, 4, mask);
-                value(data, 5, &vec![0; mask.len()]);
+                let flip = flip.clone().unwrap_or_else(|| vec![0; mask.len()]);
+                value(data, 5, &flip);
             }
             Self::Lookup {
                 set,
@@ -373,8 +382,9 @@ impl Expr {
             }
             Self::Masquerade => {}
             Self::Fib { of, to } => {
-                // `NFT_FIB_RESULT_ADDRTYPE` of `NFTA_FIB_F_DADDR`
+                // `NFT_FIB_RESULT_ADDRTYPE` of `NFTA_FIB_F_SADDR` or `NFTA_FIB_F_DADDR`
                 let (result, flags) = match of {
+                    Fib::SourceType => (3, 1),
                     Fib::DestinationType => (3, 2),
                 };
                 data.u32_be(1, to.number())

@@ -9,15 +9,13 @@ use super::rule::Rule;
 use super::table::TableId;
 use super::{MARK, connect};
 
-/// A chain of somebody else's.
+/// A chain of somebody else's, and what the comment of our rule in it begins with: the chain may
+/// have others of ours.
 pub(crate) struct Foreign {
     socket: Socket,
     table: TableId<'static>,
     chain: &'static str,
-}
-
-fn is_ours(rule: &&Listed) -> bool {
-    rule.comment.contains(&format!("({MARK} "))
+    note: &'static str,
 }
 
 impl Foreign {
@@ -25,17 +23,23 @@ impl Foreign {
         namespace: &Namespace,
         table: TableId<'static>,
         chain: &'static str,
+        note: &'static str,
     ) -> Result<Self, Error> {
         let socket = connect(namespace)?;
         Ok(Self {
             socket,
             table,
             chain,
+            note,
         })
     }
 
-    /// Has the rule in the chain once, and none other of ours: behind all rules of others but a last one
-    /// that only returns. Without a rule there is none of ours. Says whether the chain is there.
+    fn is_ours(&self, rule: &Listed) -> bool {
+        rule.comment.starts_with(&format!("{} ({MARK} ", self.note))
+    }
+
+    /// Has the rule in the chain once, and none other of this note: behind all rules of others but a last one
+    /// that only returns. Without a rule there is none of it. Says whether the chain is there.
     pub(crate) fn set(&mut self, wanted: Option<&Rule>) -> Result<bool, Error> {
         let Some(rules) = dump::rules_of(&mut self.socket, self.table, self.chain)? else {
             return Ok(false);
@@ -43,7 +47,7 @@ impl Foreign {
         let comment = wanted.map(Rule::comment);
         let mut is_there = false;
         let mut ops = Vec::new();
-        for rule in rules.iter().filter(is_ours) {
+        for rule in rules.iter().filter(|rule| self.is_ours(rule)) {
             if !is_there && Some(&rule.comment) == comment.as_ref() {
                 is_there = true;
             } else {

@@ -128,6 +128,7 @@ impl Rule {
                 from: SCRATCH,
                 to: SCRATCH,
                 mask: Field::from(subnet.netmask()).bytes(),
+                flip: None,
             })
         };
         masked.step(Expr::Cmp {
@@ -181,6 +182,7 @@ impl Rule {
             from: SCRATCH,
             to: SCRATCH,
             mask,
+            flip: None,
         };
         self.step(load).step(bitwise).step(Expr::Cmp {
             from: SCRATCH,
@@ -213,6 +215,7 @@ impl Rule {
             from: SCRATCH,
             to: SCRATCH,
             mask,
+            flip: None,
         };
         self.step(ct(Ct::Status)).step(bitwise).step(Expr::Cmp {
             from: SCRATCH,
@@ -225,6 +228,15 @@ impl Rule {
     pub(crate) fn for_this_host(self) -> Self {
         let fib = Expr::Fib {
             of: Fib::DestinationType,
+            to: SCRATCH,
+        };
+        self.equals(fib, LOCAL.to_ne_bytes())
+    }
+
+    /// The source is an address of this host.
+    pub(crate) fn from_this_host(self) -> Self {
+        let fib = Expr::Fib {
+            of: Fib::SourceType,
             to: SCRATCH,
         };
         self.equals(fib, LOCAL.to_ne_bytes())
@@ -314,8 +326,23 @@ impl Rule {
             from: SCRATCH,
             to: SCRATCH,
             mask: mask.to_ne_bytes().to_vec(),
+            flip: None,
         };
         self.step(ct(Ct::Mark)).equals(masked, mark.to_ne_bytes())
+    }
+
+    /// The connection gets one of our marks: some bits become as given, the others stay.
+    pub(crate) fn set_connection_mark(self, mask: u32, mark: u32) -> Self {
+        let bits = Expr::Bitwise {
+            from: SCRATCH,
+            to: SCRATCH,
+            mask: (!mask).to_ne_bytes().to_vec(),
+            flip: Some((mark & mask).to_ne_bytes().to_vec()),
+        };
+        self.step(ct(Ct::Mark)).step(bits).step(Expr::SetCt {
+            key: Ct::Mark,
+            from: SCRATCH,
+        })
     }
 
     /// The packet gets the connection's mark.

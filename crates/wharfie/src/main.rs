@@ -5,6 +5,7 @@
 
 mod agent;
 mod api;
+mod api_director;
 mod api_network;
 mod changes;
 mod cli;

@@ -1,5 +1,11 @@
 //! The director: addresses of the surrounding network for services, and the zone that leads to them.
 
+mod allot;
 mod book;
+mod plane;
+mod routes;
+mod show;
 
 pub(super) use book::{DirectorBook, is_of_director};
+pub(super) use plane::{Taken, keep};
+pub(super) use routes::routes as api;

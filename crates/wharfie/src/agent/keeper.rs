@@ -14,7 +14,7 @@ use wharfie_core::heal::{self, Ledger, Millis};
 use wharfie_core::{Container, Intent, Plan, Seen, Share, Stack};
 use wharfie_host::{Change, Engine, Event, ExecuteContext, Happened, Progress, Scope};
 
-use super::director::Taken;
+use super::director::Around;
 use super::fleet::Fleet;
 use super::glimpse::Signs;
 use super::images::Images;
@@ -61,8 +61,8 @@ pub(super) struct Keeper {
     pub(super) addressing: Addressing,
     /// What networks cannot do here.
     pub(super) faults: Faults,
-    /// Addresses of the surrounding network that others use.
-    pub(super) taken: Taken,
+    /// What is seen of the surrounding network.
+    pub(super) around: Around,
     /// What firewalls drop here.
     pub(super) logged: Logged,
     /// What is wanted could not be written a moment ago.
@@ -134,7 +134,7 @@ impl Keeper {
             keys: Keys::default(),
             addressing: Addressing::default(),
             faults: Faults::default(),
-            taken: Taken::default(),
+            around: Around::default(),
             logged: Logged::default(),
             unwritable: AtomicBool::new(false),
             images: OnceLock::new(),

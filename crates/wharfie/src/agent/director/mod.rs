@@ -7,5 +7,5 @@ mod routes;
 mod show;
 
 pub(super) use book::{DirectorBook, is_of_director};
-pub(super) use plane::{Taken, keep};
+pub(super) use plane::{Around, keep};
 pub(super) use routes::routes as api;

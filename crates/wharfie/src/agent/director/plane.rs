@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 use wharfie_core::director::{Director, Led, lead};
 use wharfie_host::net::{
-    self, Error, Gate, LanAddress, LanAddresses, Mac, Namespace, Redirected, Redirecting,
-    Redirector,
+    self, Conflicts, Error, Gate, LanAddress, LanAddresses, Mac, Namespace, Redirected,
+    Redirecting, Redirector,
 };
 
 use super::allot::faults;
@@ -33,26 +33,57 @@ const NEW: i64 = 30_000;
 const FORGET: Duration = Duration::from_secs(300);
 /// Neighbours are told again after these pauses: packets get lost.
 const TELL_AGAIN: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(2)];
+/// An address is given up if somebody says again within this time that it is his.
+const DISPUTE: Duration = Duration::from_secs(60);
 /// Who says what is wrong here.
 const SOURCE: &str = "director";
 
-/// Addresses that somebody else was seen to use, and when.
+/// What was seen on the network around.
 #[derive(Debug, Default)]
-pub(in crate::agent) struct Taken(Mutex<BTreeMap<IpAddr, Instant>>);
+pub(in crate::agent) struct Around {
+    /// Addresses that somebody else was seen to use, and when.
+    taken: Mutex<BTreeMap<IpAddr, Instant>>,
+    /// Hardware addresses of this node's devices there.
+    own: Mutex<BTreeSet<Mac>>,
+}
 
 impl Keeper {
     /// Addresses that somebody else was seen to use, by this node.
     pub(in crate::agent) fn taken(&self) -> Vec<IpAddr> {
-        let mut taken = self.taken.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = self.around.taken.lock();
+        let mut taken = taken.unwrap_or_else(PoisonError::into_inner);
         taken.retain(|_, seen| seen.elapsed() < FORGET);
         taken.keys().copied().collect()
     }
 
-    fn take_note(&self, used: &BTreeMap<IpAddr, Mac>) {
+    /// Hardware addresses of this node's devices there.
+    pub(in crate::agent) fn own_macs(&self) -> Vec<wharfie_core::network::Mac> {
+        let own = self
+            .around
+            .own
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        own.iter()
+            .map(|mac| wharfie_core::network::Mac(mac.0))
+            .collect()
+    }
+
+    fn take_note(&self, used: &BTreeMap<IpAddr, Mac>, macs: &BTreeSet<Mac>) {
+        let mut own = self
+            .around
+            .own
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if *own != *macs {
+            own.clone_from(macs);
+            self.news.send_modify(|news| news.tell());
+        }
+        drop(own);
         if used.is_empty() {
             return;
         }
-        let mut taken = self.taken.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = self.around.taken.lock();
+        let mut taken = taken.unwrap_or_else(PoisonError::into_inner);
         taken.extend(used.keys().map(|ip| (*ip, Instant::now())));
         drop(taken);
         // The coordinators give other addresses.
@@ -69,6 +100,10 @@ struct Held {
     gate: Gate,
     /// Where each address is, as last told.
     on: BTreeMap<IpAddr, String>,
+    /// What others say on each device.
+    heard: BTreeMap<String, Conflicts>,
+    /// When somebody else said last that an address is his.
+    disputed: BTreeMap<IpAddr, Instant>,
 }
 
 impl Held {
@@ -79,6 +114,8 @@ impl Held {
             redirector: Redirector::open(&host)?,
             gate: Gate::for_redirected(&host)?,
             on: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            disputed: BTreeMap::new(),
             host,
         })
     }
@@ -91,6 +128,8 @@ struct Wanted {
     /// Those that were chosen a moment ago.
     new: BTreeSet<IpAddr>,
     subnets: BTreeSet<String>,
+    /// Hardware addresses of the other nodes.
+    nodes: BTreeSet<Mac>,
     /// The device that was said.
     device: Option<String>,
 }
@@ -100,6 +139,8 @@ struct Wanted {
 struct Done {
     added: Vec<(String, IpAddr)>,
     used: BTreeMap<IpAddr, Mac>,
+    /// Of the devices that addresses are on.
+    macs: BTreeSet<Mac>,
     failed: Vec<String>,
 }
 
@@ -152,7 +193,7 @@ pub(in crate::agent) async fn keep(keeper: Arc<Keeper>) {
             return;
         };
         held = back;
-        keeper.take_note(&done.used);
+        keeper.take_note(&done.used, &done.macs);
         if !done.added.is_empty() {
             tell_again(done.added);
         }
@@ -206,7 +247,7 @@ fn announce(host: &Namespace, added: &[(String, IpAddr)]) -> Result<(), Error> {
         by_device.entry(device).or_default().push(*address);
     }
     for (device, addresses) in by_device {
-        announce_stub(host, device, &addresses)?;
+        net::announce(host, device, &addresses)?;
     }
     Ok(())
 }
@@ -223,6 +264,16 @@ impl Keeper {
             Err(e) => failed.push(e.text().to_owned()),
         }
         failed
+    }
+
+    /// Hardware addresses of all nodes' devices.
+    fn hardware(&self) -> BTreeSet<Mac> {
+        let reports = self.fleet.members().into_iter();
+        let reports = reports.filter_map(|n| self.fleet.report_of(&n));
+        reports
+            .flat_map(|r| r.macs.clone())
+            .map(|mac| Mac(mac.0))
+            .collect()
     }
 
     /// What this node is to hold.
@@ -255,6 +306,7 @@ impl Keeper {
             led,
             new: new.flat_map(wharfie_core::director::Address::all).collect(),
             subnets,
+            nodes: self.hardware(),
             device: director.device_of(&self.fleet.me().name).map(str::to_owned),
         }
     }
@@ -325,7 +377,53 @@ impl Held {
             info!(addresses = ?changes.added, "somebody took addresses away: they are back");
         }
         self.on = wished.into_iter().map(|w| (w.address, w.device)).collect();
+        self.hear(wanted, &mut done);
         done
+    }
+
+    /// Hears whether somebody else says that an address is his: it is defended once (RFC 5227 section 2.4),
+    /// and then given up.
+    fn hear(&mut self, wanted: &Wanted, done: &mut Done) {
+        let devices: BTreeSet<&String> = self.on.values().collect();
+        for device in &devices {
+            let device = net::device(&self.host, device);
+            done.macs.extend(device.ok().flatten().and_then(|d| d.mac));
+        }
+        self.heard.retain(|device, _| devices.contains(device));
+        for device in devices {
+            if !self.heard.contains_key(device) {
+                match Conflicts::open(&self.host, device) {
+                    Ok(heard) => drop(self.heard.insert(device.clone(), heard)),
+                    Err(e) => done.failed.push(e.to_string()),
+                }
+            }
+        }
+        self.disputed.retain(|_, at| at.elapsed() < DISPUTE);
+        let mut defended = Vec::new();
+        for (device, heard) in &mut self.heard {
+            let own = self.on.iter().filter(|(_, on)| *on == device);
+            heard.watch(&own.map(|(ip, _)| *ip).collect::<Vec<_>>());
+            let conflicts = match heard.conflicts() {
+                Ok(conflicts) => conflicts,
+                Err(e) => {
+                    done.failed.push(e.to_string());
+                    continue;
+                }
+            };
+            for (ip, mac) in conflicts {
+                let stranger = !wanted.nodes.contains(&mac);
+                if stranger && self.disputed.insert(ip, Instant::now()).is_some() {
+                    done.failed.push(used_words(ip, mac));
+                    done.used.insert(ip, mac);
+                } else {
+                    warn!("{mac} says that it has {ip}, which this node holds");
+                    defended.push((device.clone(), ip));
+                }
+            }
+        }
+        if let Err(e) = announce(&self.host, &defended) {
+            done.failed.push(e.to_string());
+        }
     }
 
     /// Leaves out those that somebody else has: of those that were chosen just now.
@@ -340,12 +438,10 @@ impl Held {
             }
         }
         for (device, addresses) in asked {
-            match probe_stub(&self.host, &device, &addresses, PROBE) {
+            match net::probe(&self.host, &device, &addresses, PROBE) {
                 Ok(used) => {
                     for (ip, mac) in &used {
-                        done.failed.push(format!(
-                            "{ip} is used by another machine already ({mac}): another address is given"
-                        ));
+                        done.failed.push(used_words(*ip, *mac));
                     }
                     done.used.extend(used);
                 }
@@ -356,22 +452,14 @@ impl Held {
     }
 }
 
+fn used_words(ip: IpAddr, mac: Mac) -> String {
+    format!("{ip} is used by another machine of the network ({mac}): its service gets another one")
+}
+
 fn redirected(led: &Led) -> Redirected {
     Redirected {
         address: led.address,
         tasks: led.tasks.clone(),
         here: led.here,
     }
-}
-
-fn announce_stub(_: &Namespace, _: &str, _: &[IpAddr]) -> Result<(), Error> {
-    Ok(())
-}
-fn probe_stub(
-    _: &Namespace,
-    _: &str,
-    _: &[IpAddr],
-    _: Duration,
-) -> Result<BTreeMap<IpAddr, Mac>, Error> {
-    Ok(BTreeMap::new())
 }

@@ -19,7 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use wharfie_host::net::{
-    LanAddress, LanAddresses, Namespace, Redirected, Redirecting, Redirector, announce,
+    Gate, LanAddress, LanAddresses, Namespace, Redirected, Redirecting, Redirector, announce,
 };
 
 /// How often a change of ours is made, and one by a program.
@@ -42,6 +42,10 @@ fn main() {
         ["fill", device, address, task, others] => {
             let mut director = Director::new(device, address, task, others.parse().unwrap());
             director.take();
+            Gate::for_redirected(&director.host)
+                .unwrap()
+                .set_open(true)
+                .unwrap();
         }
         ["answer", name, port] => answer(name, port.parse().unwrap()),
         ["ask", address, port, seconds] => {

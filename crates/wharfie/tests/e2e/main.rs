@@ -21,6 +21,7 @@ mod cluster_spread;
 mod cluster_volumes;
 mod commands;
 mod dependencies;
+mod director;
 mod dockermod;
 mod dockermod_readme;
 mod doctor;

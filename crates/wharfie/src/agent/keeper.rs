@@ -14,6 +14,7 @@ use wharfie_core::heal::{self, Ledger, Millis};
 use wharfie_core::{Container, Intent, Plan, Seen, Share, Stack};
 use wharfie_host::{Change, Engine, Event, ExecuteContext, Happened, Progress, Scope};
 
+use super::director::Answering;
 use super::fleet::Fleet;
 use super::glimpse::Signs;
 use super::images::Images;
@@ -62,6 +63,8 @@ pub(super) struct Keeper {
     pub(super) faults: Faults,
     /// What firewalls drop here.
     pub(super) logged: Logged,
+    /// The zone that is answered here.
+    pub(super) zone: Answering,
     /// What is wanted could not be written a moment ago.
     unwritable: AtomicBool,
     /// This node's images.
@@ -132,6 +135,7 @@ impl Keeper {
             addressing: Addressing::default(),
             faults: Faults::default(),
             logged: Logged::default(),
+            zone: Answering::default(),
             unwritable: AtomicBool::new(false),
             images: OnceLock::new(),
             slots: Mutex::default(),

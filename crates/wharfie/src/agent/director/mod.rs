@@ -1,5 +1,7 @@
 //! The director: addresses of the surrounding network for services, and the zone that leads to them.
 
 mod book;
+mod zone;
 
 pub(super) use book::{DirectorBook, is_of_director};
+pub(super) use zone::{Answering, api as dns_api, keep as keep_zone};

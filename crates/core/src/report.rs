@@ -9,7 +9,7 @@ use crate::director;
 use crate::heal::Trouble;
 use crate::labels;
 use crate::network::encrypt::Encryption;
-use crate::network::{Attachment, Cidr};
+use crate::network::{Attachment, Cidr, Mac};
 use crate::seen::{Container, Health, PortBinding, State};
 
 /// What is seen on one node; nobody but the node itself says it.
@@ -63,6 +63,9 @@ pub struct Report {
     /// Addresses in the director's ranges that another machine was seen to use.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub taken: Vec<IpAddr>,
+    /// Hardware addresses of the devices on which the director's addresses are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub macs: Vec<Mac>,
     /// Zones that it answers for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub zones: Vec<ServedZone>,

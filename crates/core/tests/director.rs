@@ -41,6 +41,7 @@ fn claim(service: &str, asked: &[&str], nodes: &[&str]) -> Claim {
     };
     Claim {
         owner: Owner::service("shop", service),
+        names: vec![service.to_owned()],
         asked: asked.iter().map(|a| a.parse().unwrap()).collect(),
         candidates: nodes.iter().map(candidate).collect(),
     }

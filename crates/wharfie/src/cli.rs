@@ -152,6 +152,7 @@ pub(crate) enum Command {
     Volumes(commands::volumes::Volumes),
     Network(commands::network::Network),
     Dns(commands::dns::Dns),
+    Director(commands::director::Director),
     Inspect(commands::inspect::Inspect),
     Attach(commands::attach::Attach),
     Export(commands::export::Export),

@@ -5,6 +5,7 @@
 
 mod agent;
 mod api;
+mod api_director;
 mod api_dns;
 mod api_network;
 mod changes;

@@ -233,12 +233,14 @@ fn one(
             };
             free && place && !lan.taken.contains(ip)
         };
-        let chosen = match (asked, had.filter(stays)) {
+        let reserved = director.reserved_for(&claim.names);
+        let reserved = reserved.filter(|ip| ip.is_ipv6() == *ipv6 && stays(ip));
+        let chosen = match (asked, reserved.or(had.filter(stays))) {
             (Some(asked), _) => Some(*asked),
-            (None, Some(had)) => Some(had),
+            (None, Some(good)) => Some(good),
             (None, None) => node
                 .as_deref()
-                .and_then(|node| free(owner, node, name, *ipv6, taken, director, lan)),
+                .and_then(|node| free(claim, node, name, *ipv6, taken, director, lan)),
         };
         if let Some(ip) = chosen {
             taken.take(ip, rank, owner);
@@ -309,7 +311,7 @@ fn check_asked(
 
 /// A free address for a node to hold.
 fn free(
-    owner: &Owner,
+    claim: &Claim,
     node: &str,
     name: &str,
     ipv6: bool,
@@ -317,9 +319,11 @@ fn free(
     director: &Director,
     lan: &Lan,
 ) -> Option<IpAddr> {
+    let owner = &claim.owner;
     let usable = |ip: &IpAddr| {
         lan.may_hold(director, node, *ip)
             && !lan.taken.contains(ip)
+            && !director.is_reserved(*ip, &claim.names)
             && taken.of.get(ip).is_none_or(|(_, o)| o == owner)
     };
     let start = u128::from(hash::text(&owner.to_string()));

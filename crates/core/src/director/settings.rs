@@ -56,6 +56,15 @@ pub struct TsigKey {
     pub secret: String,
 }
 
+impl TsigKey {
+    /// Whether it has that name; a dot at the end makes no difference, nor do capitals.
+    #[must_use]
+    pub fn key_is(&self, name: &str) -> bool {
+        let plain = |text: &str| text.trim_end_matches('.').to_ascii_lowercase();
+        plain(&self.name) == plain(name)
+    }
+}
+
 impl std::fmt::Debug for TsigKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The secret is in no log.
@@ -101,6 +110,9 @@ pub struct Director {
     /// Addresses in the ranges that are given to nobody.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub excluded: Vec<Range>,
+    /// Addresses for whoever has a name: a service, or a container.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub reserved: BTreeMap<String, IpAddr>,
     /// Who gets one, unless it says so itself.
     pub default: For,
     /// How long an address stays with a service that is gone, in milliseconds.
@@ -141,6 +153,7 @@ impl Default for Director {
             devices: BTreeMap::new(),
             ranges: Vec::new(),
             excluded: Vec::new(),
+            reserved: BTreeMap::new(),
             default: For::default(),
             keep: KEEP,
             ttl: TTL,
@@ -178,6 +191,19 @@ impl Director {
     pub fn gives(&self, node: &str, address: IpAddr) -> bool {
         let mut ranges = self.ranges_of(node, address.is_ipv6());
         ranges.any(|r| r.contains(address)) && !self.is_excluded(address)
+    }
+
+    /// The address that is reserved for one of these names.
+    pub(super) fn reserved_for(&self, names: &[String]) -> Option<IpAddr> {
+        names
+            .iter()
+            .find_map(|name| self.reserved.get(name))
+            .copied()
+    }
+
+    /// Whether an address is reserved for another name.
+    pub(super) fn is_reserved(&self, address: IpAddr, names: &[String]) -> bool {
+        self.reserved.values().any(|a| *a == address) && self.reserved_for(names) != Some(address)
     }
 
     /// Whether an address is given to nobody.

@@ -8,6 +8,7 @@ use super::{Candidate, Owner, lead};
 use crate::assignment::Assignments;
 use crate::extension::{self, LanAddress};
 use crate::network::{Node, World};
+use crate::report::ReportedContainer;
 use crate::wanted::Stack;
 
 /// Label of a container that says whether it wants an address: as `x-wharfie.address` of a service.
@@ -18,6 +19,8 @@ pub const LABEL: &str = "io.wharfie.address";
 pub struct Claim {
     /// Who.
     pub owner: Owner,
+    /// What it is called: an address may be reserved for that.
+    pub names: Vec<String>,
     /// These, and no others.
     pub asked: Vec<IpAddr>,
     /// Nodes that may hold it.
@@ -77,6 +80,10 @@ pub fn wanted(
                     service: name.clone(),
                     task,
                 },
+                names: match task {
+                    Some(number) => vec![format!("{name}-{number}")],
+                    None => vec![name.clone()],
+                },
                 asked: asked.clone(),
                 candidates: live().map(|n| candidate(n, task)).collect(),
             });
@@ -89,11 +96,15 @@ pub fn wanted(
     claims
 }
 
-/// Whether a container of a node that is of no stack wants an address, and which; `label` is that of
-/// [`LABEL`].
+/// Whether a container of a node that is of no stack of ours wants an address, and which.
 #[must_use]
-pub fn of_container(node: &str, name: &str, label: &str, director: &Director) -> Option<Claim> {
-    let asked = match (LanAddress::read(label), director.default) {
+pub fn of_container(
+    node: &str,
+    container: &ReportedContainer,
+    director: &Director,
+) -> Option<Claim> {
+    let (name, service) = (&container.name, &container.service);
+    let asked = match (LanAddress::read(&container.address), director.default) {
         (LanAddress::No, _) | (_, For::None) => return None,
         (LanAddress::Unsaid, For::Services | For::Labelled) => return None,
         (LanAddress::Unsaid, For::All) => Vec::new(),
@@ -102,8 +113,13 @@ pub fn of_container(node: &str, name: &str, label: &str, director: &Director) ->
     Some(Claim {
         owner: Owner::Container {
             node: node.to_owned(),
-            name: name.to_owned(),
+            name: name.clone(),
         },
+        names: [name, service]
+            .into_iter()
+            .filter(|n| !n.is_empty())
+            .cloned()
+            .collect(),
         asked,
         candidates: vec![Candidate {
             node: node.to_owned(),

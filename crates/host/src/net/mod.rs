@@ -39,8 +39,8 @@ pub use gate::Gate;
 pub use hold::Hold;
 pub use isolation::{IsolatedNetwork, Isolation, Isolator};
 pub use lan::{
-    LanAddress, LanAddresses, LanChanges, LanDevice, Redirected, Redirecting, Redirector, device,
-    device_of,
+    Conflicts, LanAddress, LanAddresses, LanChanges, LanDevice, Redirected, Redirecting,
+    Redirector, announce, device, device_of, probe,
 };
 pub use listening::{Listener, listeners};
 pub use mac::Mac;

@@ -44,6 +44,7 @@ fn sweep() {
 }
 
 /// A network namespace, removed with the value.
+#[derive(Debug)]
 pub(crate) struct Space {
     name: String,
 }

@@ -7,6 +7,7 @@ mod firewall;
 mod hold;
 mod isolation;
 mod lab;
+mod lan;
 mod overlay;
 mod published;
 mod purge;

@@ -1,9 +1,11 @@
 //! Servers and clients in namespaces: a server says its name and who asked.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::lab::Space;
 
@@ -102,6 +104,19 @@ impl Client {
         Self(socket)
     }
 
+    /// From now on only this one is asked, and refusals are heard.
+    pub(crate) fn connect(&self, address: IpAddr, port: u16) {
+        self.0.connect((address, port)).unwrap();
+    }
+
+    /// How a packet is refused that is sent there; none if nobody says anything.
+    pub(crate) fn refusal(&self) -> Option<io::ErrorKind> {
+        self.0.set_read_timeout(Some(PATIENCE)).unwrap();
+        self.0.send(b"?").unwrap();
+        let error = self.0.recv(&mut [0; 100]).err()?;
+        (error.kind() != io::ErrorKind::WouldBlock).then(|| error.kind())
+    }
+
     pub(crate) fn ask(&self, address: IpAddr, port: u16) -> io::Result<String> {
         self.0.set_read_timeout(Some(SHORT))?;
         let mut buffer = [0; 100];
@@ -116,6 +131,21 @@ impl Client {
         }
         last
     }
+}
+
+/// How a ping is refused; none if it is answered, or nobody says anything.
+pub(crate) fn ping_refusal(space: &Space, address: IpAddr) -> Option<io::ErrorKind> {
+    space.sysctl("net.ipv4.ping_group_range", "0 2147483647");
+    let (domain, protocol, request) = match address.is_ipv6() {
+        true => (Domain::IPV6, Protocol::ICMPV6, 128),
+        false => (Domain::IPV4, Protocol::ICMPV4, 8),
+    };
+    let socket = space.inside(|| Socket::new(domain, Type::DGRAM, Some(protocol)).unwrap());
+    socket.connect(&SocketAddr::new(address, 0).into()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.send(&[request, 0, 0, 0, 0, 0, 0, 1]).unwrap();
+    let error = (&socket).read(&mut [0; 100]).err()?;
+    (error.kind() != io::ErrorKind::WouldBlock).then(|| error.kind())
 }
 
 /// One question over UDP, from a port of its own.

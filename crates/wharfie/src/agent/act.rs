@@ -135,7 +135,7 @@ impl Keeper {
             .map(|stack| self.share_now(name, stack, &assigned.assignments));
         // Before anything is planned: what is made refers to networks.
         let networks = match (&change, &after) {
-            (Change::Put(_), Some(stack)) => self.allot_networks(stack),
+            (Change::Put(_), Some(stack)) => self.allot_all(stack, &assigned.assignments),
             _ => Ok(Vec::new()),
         };
         let networks = networks.map_err(|failure| one(failure.into()))?;
@@ -240,7 +240,9 @@ impl Keeper {
         }
         self.forget_volumes(&intent, project.as_ref()).await;
         if matches!(intent, Intent::Down { .. }) && kept.stack.is_none() {
-            let gone = self.put_networks(self.release_networks(name), intent.word());
+            let mut gone = self.release_networks(name);
+            gone.extend(self.release_addresses(name));
+            let gone = self.put_networks(gone, intent.word());
             self.fleet
                 .tell(gone.await.map_err(|failure| one(failure.into()))?);
         }

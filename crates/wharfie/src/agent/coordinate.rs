@@ -83,7 +83,7 @@ impl Keeper {
     }
 
     /// Without others all tasks are here.
-    fn all_here(&self, stack: &Stack, current: &Assignments) -> Assignments {
+    pub(super) fn all_here(&self, stack: &Stack, current: &Assignments) -> Assignments {
         let me = self.fleet.id();
         let others = |a: &Assignment| a.tasks.values().any(|n| *n != me);
         if self.fleet.is_expelled() && current.values().any(others) {
@@ -159,6 +159,7 @@ impl Keeper {
             return idle;
         };
         if self.is_alone() {
+            self.mend(&slot.name, &stack, kept, false).await;
             let until = self.step_rollouts(slot, kept).await;
             return until.map_or(idle, pause_until);
         }
@@ -189,20 +190,30 @@ impl Keeper {
                 return Duration::from_secs(1);
             }
         }
-        let mended = self.mend_networks(&stack);
-        match self.put_networks(mended, "mend").await {
-            Ok(records) => {
-                if !records.is_empty() {
-                    self.wake_all();
-                }
-                self.fleet.tell(records);
-            }
-            Err(e) => warn!(stack = slot.name, "{}", e.text()),
-        }
+        self.mend(&slot.name, &stack, kept, true).await;
         let stepped = self.step_rollouts(slot, kept).await;
         // Whoever was expected back then counts from then on, not from a moment before.
         let until = stepped.into_iter().chain(view.wake).min();
         until.map_or(idle, pause_until)
+    }
+
+    /// Puts right what of a stack's networks and addresses is not as it should be.
+    async fn mend(&self, name: &str, stack: &Stack, kept: &Kept, networks: bool) {
+        let mut mended = match networks {
+            true => self.mend_networks(stack),
+            false => Puts::new(),
+        };
+        let shared = !mended.is_empty();
+        mended.extend(self.mend_addresses(stack, &kept.assignments));
+        match self.put_networks(mended, "mend").await {
+            Ok(records) => {
+                if shared {
+                    self.wake_all();
+                }
+                self.fleet.tell(records);
+            }
+            Err(e) => warn!(stack = name, "{}", e.text()),
+        }
     }
 
     /// Whether as many nodes answer as are taken for live, if others are away. Who is cut off loses the

@@ -14,7 +14,7 @@ use wharfie_core::heal::{self, Ledger, Millis};
 use wharfie_core::{Container, Intent, Plan, Seen, Share, Stack};
 use wharfie_host::{Change, Engine, Event, ExecuteContext, Happened, Progress, Scope};
 
-use super::director::Answering;
+use super::director::{Answering, Around};
 use super::fleet::Fleet;
 use super::glimpse::Signs;
 use super::images::Images;
@@ -61,6 +61,8 @@ pub(super) struct Keeper {
     pub(super) addressing: Addressing,
     /// What networks cannot do here.
     pub(super) faults: Faults,
+    /// What is seen of the surrounding network.
+    pub(super) around: Around,
     /// What firewalls drop here.
     pub(super) logged: Logged,
     /// The zone that is answered here.
@@ -134,6 +136,7 @@ impl Keeper {
             keys: Keys::default(),
             addressing: Addressing::default(),
             faults: Faults::default(),
+            around: Around::default(),
             logged: Logged::default(),
             zone: Answering::default(),
             unwritable: AtomicBool::new(false),

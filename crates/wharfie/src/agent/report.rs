@@ -158,6 +158,8 @@ async fn look_again(
         new.encryption = Some(keeper.own_encryption());
         new.network_faults = keeper.network_faults();
         new.zones = keeper.served_zones();
+        new.taken = keeper.taken();
+        new.macs = keeper.own_macs();
         new.troubles = sick.map(|s| (s.name, s.troubles)).collect();
         // What came meanwhile is newer.
         let mut lately = glimpses.lock().unwrap_or_else(PoisonError::into_inner);

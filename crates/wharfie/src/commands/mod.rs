@@ -12,6 +12,7 @@ mod config_digests;
 mod config_select;
 pub(crate) mod cp;
 pub(crate) mod create;
+pub(crate) mod director;
 pub(crate) mod dns;
 pub(crate) mod dockermod;
 pub(crate) mod doctor;
@@ -105,6 +106,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Volumes(c) => c.run(&context).await,
         Command::Network(c) => c.run(&context).await,
         Command::Dns(c) => c.run(&context).await,
+        Command::Director(c) => c.run(&context).await,
         Command::Inspect(c) => c.run(&context).await,
         Command::Attach(c) => c.run(&context).await,
         Command::Export(c) => c.run(&context).await,

@@ -16,6 +16,7 @@ use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo,
 };
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
+use rustix::io::Errno;
 
 use super::super::route::{Change, PROTOCOL, Route, family};
 use super::super::{Error, Namespace};
@@ -134,21 +135,26 @@ impl LanAddresses {
         if !link.is_up {
             return Err(down(device));
         }
-        if self.is_local(*address)? {
-            let links = self.route.links()?;
-            let links: Vec<Link> = links.iter().map(Link::of).collect();
-            let all = read(&mut self.route)?;
-            let mut same = all.iter().filter(|one| one.address == *address);
-            if let Some(foreign) = same.clone().find(|one| !one.is_ours) {
-                return Err(taken(&links, foreign));
+        if !self.is_local(*address)? {
+            match self.create(*address, link.index) {
+                // Of a device that has just come up it is not local yet.
+                Err(error) if error.is(Errno::EXIST) => {}
+                done => return done.map(|()| true),
             }
-            if same.clone().count() == 1 && same.all(|o| o.is_whole && o.index == link.index) {
-                self.held.insert(*address, link.index);
-                return Ok(false);
-            }
-            for one in all.iter().filter(|one| one.address == *address) {
-                self.delete(one)?;
-            }
+        }
+        let links = self.route.links()?;
+        let links: Vec<Link> = links.iter().map(Link::of).collect();
+        let mut same = read(&mut self.route)?;
+        same.retain(|one| one.address == *address);
+        if let Some(foreign) = same.iter().find(|one| !one.is_ours) {
+            return Err(taken(&links, foreign));
+        }
+        if same == [Seen::whole(*address, link.index)] {
+            self.held.insert(*address, link.index);
+            return Ok(false);
+        }
+        for one in &same {
+            self.delete(one)?;
         }
         self.create(*address, link.index).map(|()| true)
     }

@@ -2,10 +2,13 @@
 //! what is sent there to tasks.
 
 mod addresses;
+mod ask;
 mod device;
+mod packet;
 mod redirect;
 
 pub use addresses::{LanAddress, LanAddresses, LanChanges};
+pub use ask::{Conflicts, announce, probe};
 pub use device::{LanDevice, device, device_of};
 pub use redirect::{Redirected, Redirecting, Redirector};
 

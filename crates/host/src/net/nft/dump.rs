@@ -373,6 +373,7 @@ fn only_returns(steps: &[u8]) -> bool {
             Some("counter") => {}
             Some("immediate") => {
                 let data = attribute(step, 2).and_then(|data| attribute(data, 2));
+                let data = data.and_then(|data| attribute(data, 2));
                 returns = data.is_some_and(|data| is_verdict(&Verdict::Return, data));
             }
             _ => return false,

@@ -18,6 +18,11 @@ pub(crate) struct Foreign {
     note: &'static str,
 }
 
+/// Whether it is any rule of ours.
+fn is_any(rule: &Listed) -> bool {
+    rule.comment.contains(&format!("({MARK} "))
+}
+
 impl Foreign {
     pub(crate) fn open(
         namespace: &Namespace,
@@ -44,19 +49,20 @@ impl Foreign {
         let Some(rules) = dump::rules_of(&mut self.socket, self.table, self.chain)? else {
             return Ok(false);
         };
+        let others = rules.iter().enumerate().filter(|(_, rule)| !is_any(rule));
+        let last = others.last().filter(|(_, rule)| rule.only_returns);
+        let (end, before) = last.map_or((rules.len(), None), |(at, rule)| (at, Some(rule.handle)));
         let comment = wanted.map(Rule::comment);
         let mut is_there = false;
         let mut ops = Vec::new();
-        for rule in rules.iter().filter(|rule| self.is_ours(rule)) {
-            if !is_there && Some(&rule.comment) == comment.as_ref() {
+        for (at, rule) in rules.iter().enumerate().filter(|(_, r)| self.is_ours(r)) {
+            if !is_there && at < end && Some(&rule.comment) == comment.as_ref() {
                 is_there = true;
             } else {
                 ops.push(Op::Delete(self.chain.to_owned(), rule.handle));
             }
         }
         if let Some(rule) = wanted.filter(|_| !is_there) {
-            let last = rules.last().filter(|rule| rule.only_returns);
-            let before = last.map(|rule| rule.handle);
             ops.push(Op::Insert(self.chain.to_owned(), rule.clone(), before));
         }
         if !ops.is_empty() {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use wharfie_core::director::{self, Owner};
 use wharfie_core::network::firewall::Protocol;
 use wharfie_core::network::publish::{PublishedPort, publish};
 use wharfie_core::network::{Running, bridge_name};
@@ -75,11 +76,32 @@ impl Doors {
             let owner = format!("{}/{}", of.stack, of.service);
             doors.owners.insert(port, owner);
         }
+        doors.addressed(scene);
         let spanning = scene.book.networks.values();
         let here = spanning.filter(|n| scene.bridges.contains(&bridge_name(n.vni)));
         let subnets = here.flat_map(|n| n.pools().map(|p| p.subnet.to_string()));
         doors.publishing.subnets = subnets.filter_map(|s| s.parse().ok()).collect();
         doors
+    }
+
+    /// Connections come by addresses of the surrounding network too.
+    fn addressed(&mut self, scene: &Scene) {
+        let networks = &scene.book.networks;
+        let given = scene.director.addresses.iter();
+        for (owner, _) in given.filter(|(_, a)| a.freed.is_none()) {
+            let Owner::Service { stack, service, .. } = owner else {
+                continue;
+            };
+            let named = scene.stacks().iter().find(|s| s.project.name == *stack);
+            let network = named.and_then(|s| {
+                let definition = s.project.any_service(service)?;
+                director::network_of(s, definition, networks)
+            });
+            if let Some(network) = network {
+                let ways = self.ways.entry((stack.clone(), service.clone()));
+                ways.or_default().insert(network.to_owned());
+            }
+        }
     }
 
     /// Leaves out the ports that this host has for somebody else; says so.

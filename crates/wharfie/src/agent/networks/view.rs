@@ -11,6 +11,7 @@ use wharfie_core::report::ReportedContainer;
 
 use super::NetworkBook;
 use super::walls::has_wall;
+use crate::agent::director::DirectorBook;
 use crate::agent::keeper::Keeper;
 use crate::agent::world::Entry;
 use crate::api::{self, NodeState};
@@ -19,11 +20,13 @@ use crate::api::{self, NodeState};
 const ZONE: &str = "zone";
 
 /// What a [`World`] borrows.
-pub(super) struct Scene {
+pub(in crate::agent) struct Scene {
     pub(super) me: String,
     nodes: Vec<Node>,
     stacks: Vec<Arc<Stack>>,
-    pub(super) book: Arc<NetworkBook>,
+    pub(in crate::agent) book: Arc<NetworkBook>,
+    /// Addresses of the surrounding network.
+    pub(in crate::agent) director: Arc<DirectorBook>,
     /// How nodes encrypt, by their ids, as they say.
     pub(super) said: BTreeMap<String, Encryption>,
     /// Names of this host's bridges.
@@ -32,7 +35,7 @@ pub(super) struct Scene {
 
 impl Scene {
     /// Does something with the world.
-    pub(super) fn with<T>(&self, f: impl FnOnce(&World) -> T) -> T {
+    pub(in crate::agent) fn with<T>(&self, f: impl FnOnce(&World) -> T) -> T {
         let stacks: Vec<&Stack> = self.stacks.iter().map(|s| &**s).collect();
         f(&World {
             me: &self.me,
@@ -62,12 +65,12 @@ impl Scene {
     }
 
     /// All nodes.
-    pub(super) fn nodes(&self) -> impl Iterator<Item = &Node> {
+    pub(in crate::agent) fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter()
     }
 
     /// This node.
-    pub(super) fn here(&self) -> Option<&Node> {
+    pub(in crate::agent) fn here(&self) -> Option<&Node> {
         self.nodes.iter().find(|n| n.id == self.me)
     }
 }
@@ -83,7 +86,7 @@ impl Keeper {
     }
 
     /// Everything as it is now.
-    pub(super) fn scene(&self) -> Scene {
+    pub(in crate::agent) fn scene(&self) -> Scene {
         let members = self.fleet.members();
         let entries = self.book.stacks();
         let me = self.fleet.id();
@@ -104,6 +107,7 @@ impl Keeper {
                 .collect(),
             stacks: entries.values().map(|e| Arc::clone(&e.stack)).collect(),
             book: self.book.networks(),
+            director: self.book.director(),
             bridges: super::host::bridges().into_keys().collect(),
         }
     }

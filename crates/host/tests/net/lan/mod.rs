@@ -1,0 +1,17 @@
+//! Services' addresses on the LAN.
+
+mod addresses;
+mod ask;
+mod gate;
+mod redirect;
+
+use std::time::{Duration, Instant};
+
+/// Waits until something is the case.
+fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !so() {
+        assert!(Instant::now() < deadline, "it does not come about: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,317 @@
+//! `wharfie director init`.
+
+use std::io::{self, BufRead, Write};
+use std::net::{IpAddr, SocketAddr};
+
+use clap::{Args, ValueEnum};
+use wharfie_compose::units::parse_duration;
+use wharfie_core::director::{
+    DNS_PORT, Director, For, Range, Ranges, Secondary, Transfer, TsigKey,
+};
+use wharfie_core::network::Cidr;
+
+use crate::api_director::{DirectorSettings, SetDirector};
+use crate::context::Context;
+use crate::control::{Client, Control};
+use crate::failure::Failure;
+use crate::output;
+use crate::terminal::is_terminal;
+
+/// Says which addresses and which zone IT gave, for all nodes; asks for what is needed.
+///
+/// What was said before stays as it is, but for the options given. An option that can be given several times
+/// replaces all of its values.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wharfie director init --zone apps.example.org --range 192.168.122.11-192.168.122.30\n  wharfie director init --range 10.1.0.0/24 --range fd00::100-fd00::1ff --exclude 10.1.0.5 --default all\n  wharfie director init --range 10.1.0.10-99@h1 --range 10.2.0.10-99@h2\n  wharfie director init --key to-it:hmac-sha256:BASE64 --transfer 10.0.0.53=to-it --secondary 10.0.0.53=to-it"
+)]
+pub(super) struct Init {
+    /// Sub-domain that IT delegates to the nodes
+    #[arg(long, value_name = "NAME")]
+    zone: Option<String>,
+    /// Addresses to give to services: from-to, or a subnet; with @NODE for that node only (several are possible)
+    #[arg(long = "range", value_name = "RANGE[@NODE]", value_parser = range)]
+    ranges: Vec<Ranges>,
+    /// Addresses in the ranges that nobody gets (several are possible)
+    #[arg(long = "exclude", value_name = "RANGE")]
+    excluded: Vec<Range>,
+    /// Device that the addresses are on; with @NODE for that node [default: the one on their network]
+    #[arg(long = "device", value_name = "DEVICE[@NODE]")]
+    devices: Vec<String>,
+    /// Who gets an address unless it says so itself
+    #[arg(long, value_enum, value_name = "WHO")]
+    default: Option<Who>,
+    /// An address for whoever has a name: a service, or a container (several are possible)
+    #[arg(long = "reserve", value_name = "NAME=ADDRESS", value_parser = reserve)]
+    reserved: Vec<(String, IpAddr)>,
+    /// For how long an address is kept for a service that is gone
+    #[arg(long, value_name = "DURATION", value_parser = milliseconds)]
+    keep: Option<i64>,
+    /// For how long answers may be kept by those who asked
+    #[arg(long, value_name = "DURATION", value_parser = milliseconds)]
+    ttl: Option<i64>,
+    /// E-mail address of who cares for the zone
+    #[arg(long, value_name = "ADDRESS")]
+    contact: Option<String>,
+    /// Port that the nodes answer for the zone at
+    #[arg(long, value_name = "PORT")]
+    dns_port: Option<u16>,
+    /// Network whose addresses lead back to names [default: those around the ranges]
+    #[arg(long, value_name = "CIDR")]
+    reverse: Vec<Cidr>,
+    /// Key that transfers are signed with (several are possible)
+    #[arg(long = "key", value_name = "NAME:ALGORITHM:SECRET", value_parser = key)]
+    keys: Vec<TsigKey>,
+    /// Who may have the whole zone, signed with a key or without one (several are possible)
+    #[arg(long, value_name = "CIDR[=KEY]", value_parser = transfer)]
+    transfer: Vec<Transfer>,
+    /// Server that keeps the zone too, and is told of changes (several are possible)
+    #[arg(long = "secondary", value_name = "ADDRESS[:PORT][=KEY]", value_parser = secondary)]
+    secondaries: Vec<Secondary>,
+    /// Network for which names outside the zone are asked of others (several are possible)
+    #[arg(long, value_name = "CIDR")]
+    forward_for: Vec<Cidr>,
+    /// Title of the index page
+    #[arg(long, value_name = "TEXT")]
+    title: Option<String>,
+    /// Port of the nodes that the index page is at; 0 for none
+    #[arg(long, value_name = "PORT")]
+    page: Option<u16>,
+}
+
+/// Who gets an address.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Who {
+    /// Services, and every other container of the hosts
+    All,
+    /// Services
+    Services,
+    /// Who asks for it: x-wharfie.address, or the label io.wharfie.address
+    Labelled,
+    /// Nobody
+    None,
+}
+
+fn range(text: &str) -> Result<Ranges, String> {
+    let (range, node) = text.split_once('@').unwrap_or((text, ""));
+    Ok(Ranges {
+        range: range.parse()?,
+        node: node.to_owned(),
+    })
+}
+
+fn reserve(text: &str) -> Result<(String, IpAddr), String> {
+    let wrong = || "write the name, = and an address".to_owned();
+    let (name, address) = text.split_once('=').ok_or_else(wrong)?;
+    Ok((name.to_owned(), address.parse().map_err(|_| wrong())?))
+}
+
+fn milliseconds(text: &str) -> Result<i64, String> {
+    let nanoseconds = parse_duration(text).unwrap_or(-1);
+    match nanoseconds {
+        0.. => Ok(nanoseconds / 1_000_000),
+        _ => Err("write it as in 10s, 5m or 48h".to_owned()),
+    }
+}
+
+fn key(text: &str) -> Result<TsigKey, String> {
+    let mut parts = text.splitn(3, ':').map(str::to_owned);
+    let (name, algorithm, secret) = (parts.next(), parts.next(), parts.next());
+    match (name, algorithm, secret) {
+        (Some(name), Some(algorithm), Some(secret)) => Ok(TsigKey {
+            name,
+            algorithm,
+            secret,
+        }),
+        _ => Err("write name, algorithm and secret with colons between them, as in to-it:hmac-sha256:BASE64".to_owned()),
+    }
+}
+
+fn with_key(text: &str) -> (&str, String) {
+    // A secret has `=` at its end, the name of a key has not.
+    let (what, key) = text.split_once('=').unwrap_or((text, ""));
+    (what, key.to_owned())
+}
+
+fn transfer(text: &str) -> Result<Transfer, String> {
+    let (from, key) = with_key(text);
+    let from = match from.parse::<IpAddr>() {
+        Ok(address) => Cidr::host(address),
+        Err(_) => from.parse()?,
+    };
+    Ok(Transfer { from, key })
+}
+
+fn secondary(text: &str) -> Result<Secondary, String> {
+    let (at, key) = with_key(text);
+    let address = at.parse::<IpAddr>();
+    let at = match address {
+        Ok(address) => SocketAddr::new(address, DNS_PORT),
+        Err(_) => {
+            let wrong = |_| format!("{at:?} is no address such as 10.0.0.53 or 10.0.0.53:5353");
+            at.parse().map_err(wrong)?
+        }
+    };
+    Ok(Secondary { at, key })
+}
+
+impl Init {
+    pub(super) async fn run(&self, context: &Context) -> Result<(), Failure> {
+        let control = Control::acting(context).await?;
+        let agent = control.agent();
+        let before: DirectorSettings = agent.get("/v1/director").await?;
+        let mut director = before.clone().unwrap_or_default();
+        self.put_into(&mut director);
+        if before.is_none() {
+            ask(&mut director)?;
+        }
+        if director.ranges.is_empty() && director.zone.is_empty() {
+            return Err(
+                Failure::usage("there is nothing to give: no addresses, and no zone")
+                    .help("--range FROM-TO says which addresses, --zone NAME which sub-domain"),
+            );
+        }
+        set(context, agent, director, None).await
+    }
+
+    fn put_into(&self, director: &mut Director) {
+        fn put<T: Clone>(new: &Option<T>, old: &mut T) {
+            if let Some(new) = new {
+                old.clone_from(new);
+            }
+        }
+        fn all<T: Clone>(new: &[T], old: &mut Vec<T>) {
+            if !new.is_empty() {
+                *old = new.to_vec();
+            }
+        }
+        if let Some(zone) = &self.zone {
+            director.zone = zone.trim_end_matches('.').to_ascii_lowercase();
+        }
+        all(&self.ranges, &mut director.ranges);
+        all(&self.excluded, &mut director.excluded);
+        all(&self.reverse, &mut director.reverse);
+        all(&self.keys, &mut director.keys);
+        all(&self.transfer, &mut director.transfer);
+        all(&self.secondaries, &mut director.secondaries);
+        all(&self.forward_for, &mut director.forward_for);
+        put(&self.keep, &mut director.keep);
+        put(&self.contact, &mut director.contact);
+        put(&self.dns_port, &mut director.dns_port);
+        put(&self.title, &mut director.title);
+        put(&self.page, &mut director.page);
+        if let Some(ttl) = self.ttl {
+            director.ttl = u32::try_from(ttl / 1_000).unwrap_or(u32::MAX);
+        }
+        if let Some(who) = self.default {
+            director.default = match who {
+                Who::All => For::All,
+                Who::Services => For::Services,
+                Who::Labelled => For::Labelled,
+                Who::None => For::None,
+            };
+        }
+        if !self.reserved.is_empty() {
+            director.reserved = self.reserved.iter().cloned().collect();
+        }
+        if !self.devices.is_empty() {
+            director.device.clear();
+            director.devices.clear();
+        }
+        for device in &self.devices {
+            match device.split_once('@') {
+                Some((device, node)) => {
+                    director.devices.insert(node.to_owned(), device.to_owned());
+                }
+                None => director.device.clone_from(device),
+            }
+        }
+    }
+}
+
+/// Has the agent take it over; says what is odd about it.
+pub(super) async fn set(
+    context: &Context,
+    agent: &Client,
+    director: Director,
+    records: Option<SetDirector>,
+) -> Result<(), Failure> {
+    let wanted = SetDirector {
+        director,
+        dry_run: context.dry_run(),
+        ..records.unwrap_or_default()
+    };
+    let odd: Vec<String> = agent.put("/v1/director", &wanted).await?;
+    odd.iter().for_each(|what| output::warn(what));
+    output::text(&summary(&wanted.director, context.dry_run()))
+}
+
+fn summary(director: &Director, dry: bool) -> String {
+    let ranges: Vec<String> = director
+        .ranges
+        .iter()
+        .map(|r| match r.node.as_str() {
+            "" => r.range.to_string(),
+            node => format!("{}@{node}", r.range),
+        })
+        .collect();
+    let who = match director.default {
+        For::All => "all services and containers",
+        For::Services => "all services",
+        For::Labelled => "those who ask for it",
+        For::None => "nobody",
+    };
+    let mut text = String::new();
+    if dry {
+        text.push_str("nothing is changed; it would be:\n");
+    }
+    if !ranges.is_empty() {
+        text.push_str(&format!("addresses {} for {who}", ranges.join(", ")));
+    }
+    if !director.zone.is_empty() {
+        if !ranges.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&format!(
+            "zone {}: `wharfie dns check` says what IT has to enter",
+            director.zone
+        ));
+    }
+    text
+}
+
+/// Asks for what is not said yet, if somebody is there to answer.
+fn ask(director: &mut Director) -> Result<(), Failure> {
+    if !is_terminal(io::stdin()) || !is_terminal(io::stderr()) {
+        return Ok(());
+    }
+    let asked = |question: &str| -> Result<String, Failure> {
+        let mut err = io::stderr();
+        write!(err, "{question} ")?;
+        err.flush()?;
+        let mut line = String::new();
+        io::stdin().lock().read_line(&mut line)?;
+        Ok(line.trim().to_owned())
+    };
+    while director.ranges.is_empty() {
+        let text = asked("Addresses for services (from-to, or a subnet; empty for none):")?;
+        if text.is_empty() {
+            break;
+        }
+        let read: Result<Vec<Ranges>, String> = text
+            .split([',', ' '])
+            .filter(|t| !t.is_empty())
+            .map(range)
+            .collect();
+        match read {
+            Ok(ranges) => director.ranges = ranges,
+            Err(why) => output::warn(&why),
+        }
+    }
+    if director.zone.is_empty() {
+        let text =
+            asked("Sub-domain that IT delegates (such as apps.example.org; empty for none):")?;
+        director.zone = text.trim_end_matches('.').to_ascii_lowercase();
+    }
+    Ok(())
+}

@@ -106,7 +106,7 @@ impl It {
             &format!(
                 "options {{ directory \"{dir}\"; listen-on {{ {own}; }}; listen-on-v6 {{ none; }};\n\
                  pid-file none; session-keyfile none; managed-keys-directory \"{dir}\";\n\
-                 dnssec-validation no; allow-query {{ any; }}; notify no; max-ncache-ttl 1;\n\
+                 dnssec-validation no; allow-query {{ any; }}; notify no; max-ncache-ttl 1; empty-zones-enable no;\n\
                  allow-transfer {{ none; }}; {options} }};\ncontrols {{ }};\n{more}\n"
             ),
         );
@@ -310,8 +310,13 @@ fn secondaries_of_it_keep_the_zone() {
     let mut it = It::on(&cluster);
     let own = it.address();
     // Somebody has the port already: that is said everywhere, with his name.
-    let conf = "options { listen-on { any; }; listen-on-v6 { none; }; pid-file none; session-keyfile none; recursion no; };\ncontrols { };\n";
-    h1.write("named.conf", conf);
+    let place = h1.path("");
+    let conf = format!(
+        "options {{ directory \"{}\"; listen-on {{ any; }}; listen-on-v6 {{ none; }}; pid-file none;\n\
+         session-keyfile none; recursion no; }};\ncontrols {{ }};\n",
+        place.display()
+    );
+    h1.write("named.conf", &conf);
     let mut command = h1.host.command(NAMED);
     command
         .args(["-g", "-n", "1", "-c"])
@@ -452,6 +457,7 @@ fn secondaries_of_it_keep_the_zone() {
         !difference.contains("www.apps.example.org."),
         "{difference}"
     );
+    it.hears(&own, "new.apps.example.org", &["192.0.2.7".to_owned()]);
     // With the primaries away it goes on.
     h1.kill_agent();
     h2.kill_agent();

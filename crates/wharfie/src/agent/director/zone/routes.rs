@@ -1,5 +1,6 @@
 //! The zone in the agent's API: `/v1/dns`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -108,11 +109,18 @@ fn info(served: &Served) -> ZoneInfo {
     let origin = zone.origin();
     let holders = served.entries.holders(origin);
     let fixed = &served.entries.fixed;
-    let is_fixed = |r: &Record| {
-        let same = |f: &Record| (&f.name, f.kind, &f.data) == (&r.name, r.kind, &r.data);
-        fixed.iter().any(same)
-    };
-    let each = zone.content().records().iter().map(|record| RecordInfo {
+    // As it is there the time to live may be another one.
+    let what = |r: &Record| (r.name.clone(), r.kind, r.data.clone());
+    let fixed: BTreeSet<_> = fixed.iter().map(what).collect();
+    let is_fixed = |r: &Record| fixed.contains(&what(r));
+    let mut records: Vec<&Record> = zone.content().records().iter().collect();
+    // What is above comes first.
+    records.sort_by_cached_key(|r| {
+        let mut labels: Vec<Vec<u8>> = r.name.labels().map(<[u8]>::to_vec).collect();
+        labels.reverse();
+        labels
+    });
+    let each = records.into_iter().map(|record| RecordInfo {
         name: record.name.relative(origin).unwrap_or_default(),
         ttl: record.ttl,
         kind: kind_name(record.kind),

@@ -34,6 +34,14 @@ def run(command, **options):
     return done.stdout.strip()
 
 
+def load_program(tmp):
+    """Serves and connects, needs nothing else, and is static."""
+    path = pathlib.Path(tmp) / "net_load"
+    source = ROOT / "crates/host/examples/net_load.rs"
+    run(["rustc", "--edition", "2024", "-O", "-C", "target-feature=+crt-static", "-o", path, source])
+    return path
+
+
 class Host:
     """A host of the lab, and its Engine."""
 

@@ -3,7 +3,8 @@
 //! A connection that came in by another host comes from that host's gateway on the network: its
 //! packets have the gateway's hardware address. That gives the connection a mark; answers get it
 //! too, and a rule for the mark has them leave by the same gateway. So the client's own address can
-//! arrive, and need not be replaced.
+//! arrive, and need not be replaced. The last packet counts: when an address goes over to another
+//! host, those who talk to it go on by that one, and their answers follow.
 //!
 //! The overlay must know other hosts' gateways as it knows containers: as endpoints.
 
@@ -266,18 +267,28 @@ fn table(slots: &BTreeMap<Mac, u32>) -> Table {
     gateways.elements = slots.iter().map(element).collect();
     table.sets.insert("gateways".into(), gateways);
     let mark = Rule::new()
-        .begins_connection()
-        .mark_connection(&[Load::SourceMac], "gateways");
+        .direction(Direction::Original)
+        .mark_connection(&[Load::SourceMac], "gateways")
+        .accept();
+    // What comes by this host's own gateway goes back by it.
+    let unmark = Rule::new()
+        .direction(Direction::Original)
+        .connection_mark(MARK_MASK, MARK)
+        .set_connection_mark(u32::MAX, 0);
     let restore = Rule::new()
         .direction(Direction::Reply)
         .connection_mark(MARK_MASK, MARK)
         .restore_mark();
     let chains = [
-        ("prerouting", Hook::filter(At::Prerouting, MANGLE), mark),
-        ("output", Hook::route(At::Output, MANGLE), restore),
+        (
+            "prerouting",
+            Hook::filter(At::Prerouting, MANGLE),
+            vec![mark, unmark],
+        ),
+        ("output", Hook::route(At::Output, MANGLE), vec![restore]),
     ];
-    for (name, hook, rule) in chains {
-        let (hook, rules) = (Some(hook), vec![rule]);
+    for (name, hook, rules) in chains {
+        let hook = Some(hook);
         table.chains.insert(name.into(), Chain { hook, rules });
     }
     table

@@ -16,7 +16,8 @@ use super::nft::{
 };
 
 /// How many counters there are for each modulus.
-const COUNTERS: u64 = 64;
+const COUNTERS: u64 = 1 << COUNTER_BITS;
+const COUNTER_BITS: u32 = 6;
 
 /// The name of a family's set.
 pub(crate) fn named(what: &str, ipv6: bool) -> String {
@@ -33,6 +34,8 @@ pub(crate) struct Turns {
     /// The chain that draws a number, and how many numbers there are.
     pub(crate) chain: String,
     pub(crate) modulus: u32,
+    /// The chain's number.
+    pub(crate) number: u32,
     /// What leads to it.
     pub(crate) verdict: Value,
     /// The elements of `tasks`.
@@ -67,6 +70,7 @@ impl Turns {
         let chain = format!("{}_{modulus}_{counter}", named("turn", ipv6));
         Self {
             verdict: Value::Verdict(Verdict::Goto(chain.clone())),
+            number: modulus << COUNTER_BITS | u32::try_from(counter).unwrap_or(0),
             chain,
             modulus,
             tasks: (0..modulus).zip(&places).map(task).collect(),

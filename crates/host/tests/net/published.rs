@@ -17,7 +17,7 @@ struct Setup {
     outside: Host,
 }
 
-fn gateway(host: &Host) -> Endpoint {
+pub(crate) fn gateway(host: &Host) -> Endpoint {
     let line = host.space.ip("-o link show br1");
     let mac = line.split("link/ether ").nth(1).unwrap();
     let n = host.number;

@@ -113,8 +113,8 @@ impl LanAddresses {
             }
             let moved = targets.contains_key(&one.address);
             match self.delete(one) {
-                Ok(()) if moved => {}
-                Ok(()) => changes.removed.push(one.address),
+                Ok(_) if moved => {}
+                Ok(_) => changes.removed.push(one.address),
                 Err(error) => changes.refused.push((one.address, error)),
             }
         }
@@ -159,21 +159,17 @@ impl LanAddresses {
         self.create(*address, link.index).map(|()| true)
     }
 
-    /// Gives an address back; costs the same whatever others there are. Says whether it was there.
+    /// Gives an address back; of one that was seen or made before this costs the same whatever others
+    /// there are. Says whether it was there.
     pub fn remove(&mut self, address: IpAddr) -> Result<bool, Error> {
-        if !self.is_local(address)? {
-            self.held.remove(&address);
-            return Ok(false);
-        }
         let known = self.held.get(&address).copied();
-        let ours = match known {
-            Some(index) => vec![Seen::whole(address, index)],
-            None => {
-                let all = read(&mut self.route)?.into_iter();
-                all.filter(|one| one.is_ours && one.address == address)
-                    .collect()
-            }
-        };
+        if let Some(index) = known
+            && self.delete(&Seen::whole(address, index))?
+        {
+            return Ok(true);
+        }
+        let mut ours = read(&mut self.route)?;
+        ours.retain(|one| one.is_ours && one.address == address);
         for one in &ours {
             self.delete(one)?;
         }
@@ -224,7 +220,8 @@ impl LanAddresses {
         Ok(())
     }
 
-    fn delete(&mut self, one: &Seen) -> Result<(), Error> {
+    /// Whether it was there to be removed.
+    fn delete(&mut self, one: &Seen) -> Result<bool, Error> {
         let Seen {
             address,
             index,
@@ -233,9 +230,13 @@ impl LanAddresses {
         } = *one;
         let message = RouteNetlinkMessage::DelAddress(message(address, prefix, index));
         let describe = |_| format!("the removal of the address {address}");
-        self.route.change(&[Change::remove(message)], describe)?;
+        let done = self.route.change(&[Change::modify(message)], describe);
         self.held.remove(&address);
-        Ok(())
+        match done {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_gone() || error.is(Errno::ADDRNOTAVAIL) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -4,8 +4,10 @@
 //! else is sent there, so that pings too are answered by a task. As with published ports the
 //! client's address is kept where a way leads back.
 //!
-//! `addresses4` (address → chain) leads to a chain that draws a number, marks the connection, and
-//! takes a task from `tasks4` (address . number → task). An address without tasks leads to itself:
+//! `addresses4` (address → number of a chain) and `turns4` (number → chain) lead to a chain that draws
+//! a number, marks the connection, and takes a task from `tasks4` (address . number → task). There are
+//! few chains for all addresses: so no element with a verdict comes with an address, for which the
+//! kernel would go through all others. An address without tasks leads to itself:
 //! that settles where the connection goes, so that nobody else who publishes ports on all addresses
 //! of the host gets it, and what then still has an address of `refused4` is refused. The same with 6
 //! for IPv6. Neighbour discovery is no connection, and comes through none of this.
@@ -16,8 +18,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::super::nft::{
-    At, Chain, Data, Draw, Edit, End, Family, Hook, Key, Live, Load, NewPort, Reject, Rule, Set,
-    TCP, Table, TableId, Type, Value, concat,
+    At, Chain, Data, Draw, Edit, End, Family, Field, Hook, Key, Live, Load, NewPort, Reject, Rule,
+    Set, TCP, Table, TableId, Type, Value, concat,
 };
 use super::super::turns::{Turns, kind, named, way_back};
 use super::super::{Error, Namespace};
@@ -157,6 +159,8 @@ struct Parts {
     rule: Rule,
     /// Elements of sets, by their names.
     elements: [(&'static str, BTreeMap<Key, Value>); 3],
+    /// The element that leads to the chain, and is not of this address alone.
+    turn: (Key, Value),
 }
 
 fn parts(one: &Redirected, known: Option<&Set>, salt: u64) -> Parts {
@@ -180,14 +184,19 @@ fn parts(one: &Redirected, known: Option<&Set>, salt: u64) -> Parts {
         NewPort::Same,
     );
     let refused = is_refused.then(|| (own.clone().into(), Value::None));
+    let number = concat(&[Field::Mark(turns.number)]);
     Parts {
         chain: turns.chain,
         rule,
         elements: [
             ("tasks", turns.tasks),
             ("refused", refused.into_iter().collect()),
-            ("addresses", BTreeMap::from([(own.into(), turns.verdict)])),
+            (
+                "addresses",
+                BTreeMap::from([(own.into(), Value::Bytes(number.clone()))]),
+            ),
         ],
+        turn: (number.into(), turns.verdict),
     }
 }
 
@@ -203,11 +212,13 @@ fn frame(redirecting: &Redirecting) -> Table {
     let (mut nat, mut unanswered) = (Vec::new(), Vec::new());
     for ipv6 in [false, true] {
         let address = kind(ipv6);
-        let addresses = Set::map([address], Data::Verdict);
+        let addresses = Set::map([address], Data::Fields(vec![Type::Mark]));
+        let turns = Set::map([Type::Mark], Data::Verdict);
         let tasks = Set::map([address, Type::Mark], Data::Fields(vec![address]));
         let refused = Set::of([address]);
         for (name, set) in [
             ("addresses", addresses),
+            ("turns", turns),
             ("tasks", tasks),
             ("refused", refused),
         ] {
@@ -218,7 +229,8 @@ fn frame(redirecting: &Redirecting) -> Table {
             ipv6,
         }];
         let family = || Rule::new().family(ipv6);
-        nat.push(family().verdict_map(&to, &named("addresses", ipv6)));
+        let [addresses, turns] = ["addresses", "turns"].map(|name| named(name, ipv6));
+        nat.push(family().numbered_verdict(&to, &addresses, &turns));
         // What the host itself sends there has the same address as its source: an answer must not
         // depend on where that address is by then.
         masquerade.push(led(ipv6).from_this_host().masquerade());
@@ -266,6 +278,9 @@ fn table(redirecting: &Redirecting, known: Option<&Table>, salt: u64) -> Table {
                 set.elements.extend(elements);
             }
         }
+        if let Some(turns) = table.sets.get_mut(&named("turns", ipv6)) {
+            turns.elements.extend([parts.turn]);
+        }
         let (hook, rules) = (None, vec![parts.rule]);
         table.chains.insert(parts.chain, Chain { hook, rules });
     }
@@ -279,6 +294,8 @@ fn change(edit: &mut Edit<'_>, one: &Redirected, salt: u64) {
     let known = edit.table().sets.get(&named("tasks", ipv6));
     let parts = parts(one, known, salt);
     edit.rules(&parts.chain, &[parts.rule]);
+    let (number, turn) = parts.turn;
+    edit.put(&named("turns", ipv6), number, turn);
     for (name, elements) in parts.elements {
         edit.part(&named(name, ipv6), &own, &elements);
     }

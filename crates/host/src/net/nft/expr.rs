@@ -45,6 +45,7 @@ pub(crate) enum Ct {
 /// `enum ip_conntrack_dir`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {
+    Original = 0,
     Reply = 1,
 }
 

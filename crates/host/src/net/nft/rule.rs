@@ -176,6 +176,19 @@ impl Rule {
         })
     }
 
+    /// What is loaded has a number in one map, which says in another what becomes of the packet. So
+    /// elements come to the first at the same cost whatever is in it; of a map with verdicts the
+    /// kernel goes through all each time one comes.
+    pub(crate) fn numbered_verdict(self, load: &[Load], numbers: &str, verdicts: &str) -> Self {
+        let map = |map: &str, to| Expr::Map {
+            map: map.to_owned(),
+            from: SCRATCH,
+            to,
+        };
+        let rule = self.steps(loads(load)).step(map(numbers, Some(SCRATCH)));
+        rule.step(map(verdicts, None))
+    }
+
     fn any_bit(self, load: Expr, bits: u32) -> Self {
         let mask = bits.to_ne_bytes().to_vec();
         let bitwise = Expr::Bitwise {

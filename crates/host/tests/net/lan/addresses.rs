@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use wharfie_host::net::{Error, LanAddress, LanAddresses, device, device_of, purge, purgeable};
 
+use super::until;
 use crate::lab::{Host, Lan, possible};
 
 const OURS: [&str; 3] = ["192.0.2.100", "192.0.2.101", "2001:db8::100"];
@@ -49,7 +50,7 @@ fn ours_are_added_kept_repaired_and_removed_and_others_stay() {
     assert_eq!(changes.added, OURS.map(ip), "{changes:?}");
     assert_eq!((changes.removed.len(), changes.refused.len()), (0, 0));
     for address in OURS {
-        assert!(client.space.reaches(address), "{address}");
+        until(address, || client.space.reaches(address));
     }
     let none = addresses.apply(&on("eth0", &OURS)).unwrap();
     assert_eq!(none, Default::default());
@@ -119,7 +120,7 @@ fn the_host_does_not_send_from_a_services_address() {
             let way = host.space.ip(&format!("route get {to}"));
             assert!(way.contains(&format!("src {net} ")), "{way}");
         }
-        assert!(client.space.reaches(net));
+        until(net, || client.space.reaches(net));
     }
 }
 

@@ -3,6 +3,7 @@
 mod addresses;
 mod ask;
 mod gate;
+mod moves;
 mod redirect;
 
 use std::time::{Duration, Instant};

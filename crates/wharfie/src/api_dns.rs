@@ -13,8 +13,6 @@ pub(crate) struct ZoneInfo {
     pub(crate) serial: u32,
     /// Whether this node answers for it.
     pub(crate) answers: bool,
-    /// Its reverse zones.
-    pub(crate) reverse: Vec<String>,
     /// All records but the SOA.
     pub(crate) records: Vec<RecordInfo>,
     /// What cannot be as somebody wants it, a line each.

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
+use serde_json::json;
 use wharfie_lab::{Lab, Machine, Spawned};
 
 use crate::cluster::{Cluster, Node};
@@ -25,6 +26,10 @@ services:
     <<: *base
     ports: ['18080:80']
     x-wharfie: {address: false}
+  pair:
+    <<: *base
+    deploy: {replicas: 2}
+    x-wharfie: {address-per: task}
 ";
 
 const NAMED: &str = "/usr/sbin/named";
@@ -136,9 +141,9 @@ impl It {
 
     /// Waits until an answer is as wanted.
     #[track_caller]
-    fn hears(&self, server: &str, words: &str, wanted: &[String]) {
-        let mut wanted = wanted.to_vec();
-        wanted.sort();
+    fn hears<T: AsRef<str>>(&self, server: &str, words: &str, wanted: &[T]) {
+        let mut wanted: Vec<&str> = wanted.iter().map(AsRef::as_ref).collect();
+        wanted.sort_unstable();
         soon(|| {
             let heard = self.short(server, words);
             ensure!(
@@ -203,6 +208,11 @@ fn everybody_finds_services_nodes_and_records() {
         "things are wrong with the zone",
     ]);
     let (_, delegation) = told.stdout.split_once("; Delegation").unwrap();
+    let (delegation, back) = delegation.split_once("; So that").unwrap();
+    assert!(
+        back.contains("in-addr.arpa.\t3600\tIN\tNS\th1.apps.example.org."),
+        "{back}"
+    );
     it.has_records(&format!(";{delegation}"));
     soon(|| {
         let told = h3.run(check.as_str());
@@ -217,21 +227,47 @@ fn everybody_finds_services_nodes_and_records() {
         it.hears(&own, &format!("{name}apps.example.org"), &web);
     }
     let srv = "_http._tcp.web.apps.example.org SRV";
-    it.hears(&own, srv, &["0 1 80 web.apps.example.org.".to_owned()]);
+    it.hears(&own, srv, &["0 1 80 web.apps.example.org."]);
     it.hears(
         &own,
         "web.shop.apps.example.org TXT",
-        &["\"owner=it\"".to_owned(), "\"stack=shop\"".to_owned()],
+        &["\"owner=it\"", "\"stack=shop\""],
     );
-    it.hears(&own, "h2.apps.example.org", &[a2.clone()]);
+    it.hears(&own, "h2.apps.example.org", &[&a2]);
+    let pair = soon(|| {
+        let found = of_service(h1, "pair")?;
+        ensure!(found.len() == 2, "{found:?}");
+        Ok(found)
+    });
+    it.hears(&own, "pair.apps.example.org", &pair);
+    let each = [1, 2].map(|n| of_service(h3, &format!("pair-{n}")).unwrap().concat());
+    assert!(
+        each[0] != each[1] && each.iter().all(|a| pair.contains(a)),
+        "{each:?}"
+    );
+    it.hears(&a2, "pair-2.shop.apps.example.org", &[&each[1]]);
+    // A container that nobody's file knows.
+    let body = json!({
+        "Image": "busybox",
+        "Cmd": ["sleep", "10000"],
+        "Labels": {"io.wharfie.address": "true"},
+    });
+    let engine = h2.host.engine();
+    engine
+        .api("POST", "/containers/create?name=jenkins", Some(&body))
+        .unwrap();
+    engine
+        .api("POST", "/containers/jenkins/start", None)
+        .unwrap();
+    let jenkins = soon(|| of_service(h1, "jenkins"));
+    it.hears(&own, "jenkins.h2.apps.example.org", &jenkins);
+    it.hears(&own, "jenkins.apps.example.org", &jenkins);
+    h1.ok("dns ls jenkins")
+        .says(["container jenkins of node h2"]);
     let all = [a1.clone(), a2.clone(), a3.clone()];
     it.hears(&own, "open.apps.example.org", &all);
     for node in [&a1, &a2, &a3] {
-        it.hears(
-            node,
-            &format!("-x {}", web[0]),
-            &["web.apps.example.org.".to_owned()],
-        );
+        it.hears(node, &format!("-x {}", web[0]), &["web.apps.example.org."]);
     }
     // What is not there says for how long that holds; what is outside is refused, by whoever is asked.
     let none = it.dig(&a3, "nobody.apps.example.org");
@@ -248,15 +284,11 @@ fn everybody_finds_services_nodes_and_records() {
     // Records of people, from any node to all.
     h2.ok("dns add www A 192.0.2.1 192.0.2.2 --ttl 5s");
     for node in [&own, &a1, &a3] {
-        it.hears(
-            node,
-            "www.apps.example.org",
-            &["192.0.2.1".to_owned(), "192.0.2.2".to_owned()],
-        );
+        it.hears(node, "www.apps.example.org", &["192.0.2.1", "192.0.2.2"]);
     }
     h3.ok("dns rm www A 192.0.2.1")
         .says(["removed www 5 A 192.0.2.1"]);
-    it.hears(&a1, "www.apps.example.org", &["192.0.2.2".to_owned()]);
+    it.hears(&a1, "www.apps.example.org", &["192.0.2.2"]);
     // All have the same version.
     soon(|| {
         let serials: Vec<_> = [&a1, &a2, &a3]
@@ -270,7 +302,7 @@ fn everybody_finds_services_nodes_and_records() {
     });
     // A service that is gone has no name.
     h1.ok("down -t 0");
-    it.hears(&a2, "web.apps.example.org", &[]);
+    it.hears(&a2, "web.apps.example.org", &[""; 0]);
 
     // A dead node is no server of the zone any more, and names are found all the same.
     h3.kill_agent();
@@ -280,8 +312,8 @@ fn everybody_finds_services_nodes_and_records() {
         "apps.example.org NS",
         &["h1", "h2"].map(|h| format!("{h}.apps.example.org.")),
     );
-    it.hears(&own, "h1.apps.example.org", &[a1.clone()]);
-    it.hears(&own, "www.apps.example.org", &["192.0.2.2".to_owned()]);
+    it.hears(&own, "h1.apps.example.org", &[&a1]);
+    it.hears(&own, "www.apps.example.org", &["192.0.2.2"]);
     let serial = |at: &str| -> Result<u32> {
         let soa = it.short(at, "apps.example.org SOA");
         let word = soa.first().and_then(|s| s.split_whitespace().nth(2));
@@ -355,13 +387,9 @@ fn secondaries_of_it_keep_the_zone() {
         format!("dns check --resolver {own} --parent {own}").as_str(),
     )
     .says([owner.as_str(), "apps.example.org. has one server"]);
-    it.hears(
-        &a2,
-        "apps.example.org NS",
-        &["h2.apps.example.org.".to_owned()],
-    );
+    it.hears(&a2, "apps.example.org NS", &["h2.apps.example.org."]);
     taker.kill().unwrap();
-    it.hears(&a1, "h1.apps.example.org", &[a1.clone()]);
+    it.hears(&a1, "h1.apps.example.org", &[&a1]);
     it.hears(
         &a2,
         "apps.example.org NS",
@@ -400,16 +428,8 @@ fn secondaries_of_it_keep_the_zone() {
     h2.ok("--dry-run dns import good.zone")
         .says(["add mail 60 A 192.0.2.5", "SOA is made by the cluster"]);
     h2.ok("dns import good.zone");
-    it.hears(
-        &a1,
-        "apps.example.org MX",
-        &["10 mail.apps.example.org.".to_owned()],
-    );
-    it.hears(
-        &a1,
-        "x.any.apps.example.org TXT",
-        &["\"all of it\"".to_owned()],
-    );
+    it.hears(&a1, "apps.example.org MX", &["10 mail.apps.example.org."]);
+    it.hears(&a1, "x.any.apps.example.org TXT", &["\"all of it\""]);
     let listed = h1.ok("dns ls mail --format json").json_lines();
     assert_eq!(
         (&listed[0]["Value"], &listed[0]["Of"]),
@@ -427,11 +447,11 @@ fn secondaries_of_it_keep_the_zone() {
 
     // A secondary gets it, signed, and follows every change at once.
     it.is_secondary_of(&[h1, h2]);
-    it.hears(&own, "mail.apps.example.org", &["192.0.2.5".to_owned()]);
+    it.hears(&own, "mail.apps.example.org", &["192.0.2.5"]);
     h2.ok("dns add www A 192.0.2.2 --replace");
-    it.hears(&own, "www.apps.example.org", &["192.0.2.2".to_owned()]);
+    it.hears(&own, "www.apps.example.org", &["192.0.2.2"]);
     h1.ok("dns rm mail");
-    it.hears(&own, "mail.apps.example.org", &[]);
+    it.hears(&own, "mail.apps.example.org", &[""; 0]);
     assert!(
         it.log()
             .contains("received notify for zone 'apps.example.org'"),
@@ -450,18 +470,18 @@ fn secondaries_of_it_keep_the_zone() {
     let soa = it.short(&a1, "apps.example.org SOA");
     let serial = soa[0].split_whitespace().nth(2).unwrap();
     h1.ok("dns add new A 192.0.2.7");
-    it.hears(&a1, "new.apps.example.org", &["192.0.2.7".to_owned()]);
+    it.hears(&a1, "new.apps.example.org", &["192.0.2.7"]);
     let difference = it.dig(&a1, &format!("{sign} apps.example.org IXFR={serial}"));
     assert!(difference.contains("new.apps.example.org."), "{difference}");
     assert!(
         !difference.contains("www.apps.example.org."),
         "{difference}"
     );
-    it.hears(&own, "new.apps.example.org", &["192.0.2.7".to_owned()]);
+    it.hears(&own, "new.apps.example.org", &["192.0.2.7"]);
     // With the primaries away it goes on.
     h1.kill_agent();
     h2.kill_agent();
-    it.hears(&own, "new.apps.example.org", &["192.0.2.7".to_owned()]);
+    it.hears(&own, "new.apps.example.org", &["192.0.2.7"]);
     // After a start the serial goes on where it was.
     h1.start_agent();
     soon(|| {

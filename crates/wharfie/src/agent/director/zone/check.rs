@@ -54,6 +54,12 @@ impl Keeper {
             );
             add("fault", what);
         }
+        if port != DNS_PORT {
+            let what = format!(
+                "the nodes answer at port {port}, but servers of others ask at port {DNS_PORT} only: lead that one there"
+            );
+            add("warning", what);
+        }
         for (fault, what) in self.faults_of_zone(served) {
             add(if fault { "fault" } else { "warning" }, what);
         }
@@ -73,9 +79,20 @@ impl Keeper {
             };
             add(level, found.what);
         }
+        let mut delegation = plan.delegation();
+        if served.zones.len() > 1 {
+            delegation.push_str("\n; So that addresses lead back to names, if that is wanted:\n");
+        }
+        for zone in served.zones.iter().skip(1) {
+            let plan = Plan {
+                zone: Arc::clone(zone),
+                ..plan.clone()
+            };
+            delegation.push_str(&plan.delegation());
+        }
         Checked {
             findings,
-            delegation: plan.delegation(),
+            delegation,
         }
     }
 

@@ -111,7 +111,7 @@ impl Sight<'_> {
 
     /// Services with addresses of their own, or of their tasks.
     fn addressed(&self) -> Vec<Service> {
-        let mut of: BTreeMap<(&str, &str), Vec<(Option<u32>, &Address)>> = BTreeMap::new();
+        let mut of: BTreeMap<_, Vec<(Option<u32>, &Address)>> = BTreeMap::new();
         for (owner, address) in self.held() {
             if let Owner::Service {
                 stack,
@@ -119,7 +119,7 @@ impl Sight<'_> {
                 task,
             } = owner
             {
-                let all = of.entry((stack, service)).or_default();
+                let all = of.entry((stack.as_str(), service.as_str())).or_default();
                 all.push((*task, address));
             }
         }

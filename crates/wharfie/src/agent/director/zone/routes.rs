@@ -137,12 +137,6 @@ fn info(served: &Served) -> ZoneInfo {
         zone: origin.to_string(),
         serial: zone.version().serial,
         answers: served.answers,
-        reverse: served
-            .zones
-            .iter()
-            .skip(1)
-            .map(|z| z.origin().to_string())
-            .collect(),
         records: each.collect(),
         conflicts: served.conflicts.clone(),
     }

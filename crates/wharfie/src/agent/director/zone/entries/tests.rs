@@ -137,7 +137,7 @@ fn the_nodes_that_are_up_answer_for_published_ports() {
         ..node("h2", 8)
     };
     let nodes = [node("h1", 7), away, node("h3", 9)];
-    let (lines, _) = names(&[], &[], &[shop.clone()], &nodes);
+    let (lines, _) = names(&[], &[], std::slice::from_ref(&shop), &nodes);
     let of_web: Vec<_> = lines.iter().filter(|l| l.starts_with("web ")).collect();
     assert_eq!(of_web, ["web 5 A 10.0.0.7", "web 5 A 10.0.0.9"]);
     assert!(lines.contains(&"_8080._tcp.web 5 SRV 0 1 8080 web".to_owned()));

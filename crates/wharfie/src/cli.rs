@@ -151,6 +151,7 @@ pub(crate) enum Command {
     Volume(commands::volume::Volume),
     Volumes(commands::volumes::Volumes),
     Network(commands::network::Network),
+    Dns(commands::dns::Dns),
     Director(commands::director::Director),
     Inspect(commands::inspect::Inspect),
     Attach(commands::attach::Attach),

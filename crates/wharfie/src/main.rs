@@ -6,6 +6,7 @@
 mod agent;
 mod api;
 mod api_director;
+mod api_dns;
 mod api_network;
 mod changes;
 mod cli;

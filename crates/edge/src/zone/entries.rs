@@ -8,14 +8,16 @@ use super::name::{Name, is_host_label};
 use super::record::{Data, Record, kind_name};
 use crate::dns::wire::kind;
 
-/// A service of a stack.
+/// A service of a stack, or a container of none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Service {
-    /// Stack.
+    /// Stack; of a container the node.
     pub stack: String,
-    /// Name in the stack.
+    /// Name in the stack, or on the node.
     pub name: String,
-    /// When the stack was made, in Unix seconds: of two the older one has the short name.
+    /// Whether it is a container that is of no stack.
+    pub container: bool,
+    /// Since when it is there, in milliseconds since 1970: of two the older one has the short name.
     pub since: u64,
     /// Addresses where it is reached now. Without any it has its names all the same.
     pub addresses: Vec<IpAddr>,
@@ -69,9 +71,9 @@ enum Holder {
     Node(String),
     /// What people say counts before what is derived.
     Fixed,
-    /// By age of the stack, then by its name and that of the service. First the names that are made
-    /// of both: they are had by one only.
-    Service(u8, u64, String, String),
+    /// By age, then by the names of the stack and of the service. First the names that are made of
+    /// both: they are had by one only.
+    Service(u8, u64, String, String, bool),
 }
 
 impl std::fmt::Display for Holder {
@@ -79,8 +81,29 @@ impl std::fmt::Display for Holder {
         match self {
             Self::Node(name) => write!(f, "node {name}"),
             Self::Fixed => f.write_str("a record that was added"),
-            Self::Service(_, _, stack, name) => write!(f, "service {name} of stack {stack}"),
+            Self::Service(_, _, stack, name, container) => describe(f, stack, name, *container),
         }
+    }
+}
+
+fn describe(
+    f: &mut impl std::fmt::Write,
+    stack: &str,
+    name: &str,
+    container: bool,
+) -> std::fmt::Result {
+    match container {
+        true => write!(f, "container {name} of node {stack}"),
+        false => write!(f, "service {name} of stack {stack}"),
+    }
+}
+
+impl Service {
+    fn described(&self) -> String {
+        let mut out = String::new();
+        // Writing to a string does not fail.
+        let _ = describe(&mut out, &self.stack, &self.name, self.container);
+        out
     }
 }
 
@@ -106,9 +129,6 @@ impl Claims {
             ));
             return None;
         }
-        if label != of.to_ascii_lowercase() {
-            self.words.push(format!("{what} `{of}` has the name `{label}` in the zone: names of hosts have no underscore"));
-        }
         Some(label)
     }
 }
@@ -118,7 +138,35 @@ impl Entries {
     #[must_use]
     pub fn forward(&self, start: Start) -> (Content, Vec<String>) {
         let mut start = start;
-        let origin = start.origin.clone();
+        let (Claims { of, mut words }, servers) = self.claims(&start.origin);
+        let mut records = Vec::new();
+        for (name, holders) in of {
+            settle(&name, holders, &mut records, &mut words);
+        }
+        if let Some(first) = servers.first() {
+            start.primary = first.clone();
+        }
+        let servers: Vec<Name> = servers.into_iter().collect();
+        let (content, faults) = Content::new(start, &servers, records);
+        words.extend(faults);
+        words.sort();
+        words.dedup();
+        (content, words)
+    }
+
+    /// Who has each name of a zone, beside what people added there, in words.
+    #[must_use]
+    pub fn holders(&self, origin: &Name) -> BTreeMap<Name, String> {
+        let (claims, _) = self.claims(origin);
+        let first = claims.of.into_iter().filter_map(|(name, holders)| {
+            let mut derived = holders.into_keys().filter(|h| *h != Holder::Fixed);
+            Some((name, derived.next()?.to_string()))
+        });
+        first.collect()
+    }
+
+    /// Who wants which name, and the nodes that answer for the zone.
+    fn claims(&self, origin: &Name) -> (Claims, BTreeSet<Name>) {
         let mut claims = Claims {
             of: BTreeMap::new(),
             words: Vec::new(),
@@ -142,22 +190,9 @@ impl Entries {
             claims.claim(&record.name, &Holder::Fixed, [record.clone()]);
         }
         for service in &self.services {
-            self.service(service, &origin, &mut claims);
+            self.service(service, origin, &mut claims);
         }
-        let Claims { of, mut words } = claims;
-        let mut records = Vec::new();
-        for (name, holders) in of {
-            settle(&name, holders, &mut records, &mut words);
-        }
-        if let Some(first) = servers.first() {
-            start.primary = first.clone();
-        }
-        let servers: Vec<Name> = servers.into_iter().collect();
-        let (content, faults) = Content::new(start, &servers, records);
-        words.extend(faults);
-        words.sort();
-        words.dedup();
-        (content, words)
+        (claims, servers)
     }
 
     fn addresses(&self, name: &Name, addresses: &[IpAddr]) -> Vec<Record> {
@@ -166,21 +201,22 @@ impl Entries {
     }
 
     fn service(&self, service: &Service, origin: &Name, claims: &mut Claims) {
-        let what = format!("service {} of stack {}", service.name, service.stack);
+        let what = service.described();
         let Some(label) = claims.label(&service.name, &what) else {
             return;
         };
         let holder = |rank| {
             let (stack, name) = (service.stack.clone(), service.name.clone());
-            Holder::Service(rank, service.since, stack, name)
+            Holder::Service(rank, service.since, stack, name, service.container)
         };
-        let stack = claims.label(&service.stack, &format!("stack {}", service.stack));
+        let above = if service.container { "node" } else { "stack" };
+        let stack = claims.label(&service.stack, &format!("{above} {}", service.stack));
         let whole = stack.and_then(|s| origin.child(&s)?.child(&label));
         let short = origin.child(&label);
         for (rank, name) in [(0, &whole), (1, &short)] {
             let Some(name) = name else { continue };
             let mut records = self.addresses(name, &service.addresses);
-            let mut texts = vec![format!("stack={}", service.stack).into_bytes()];
+            let mut texts = vec![format!("{above}={}", service.stack).into_bytes()];
             texts.extend(
                 service
                     .owner
@@ -259,7 +295,7 @@ fn settle(
     if let Some((first, _)) = first.as_ref().filter(|_| !losers.is_empty()) {
         let why = match first {
             Holder::Node(_) => "a node's name goes before",
-            _ => "the older stack has it",
+            _ => "the older one has it",
         };
         words.push(format!(
             "{name} is {first}, not {}: {why}",
@@ -371,6 +407,40 @@ mod tests {
     }
 
     #[test]
+    fn a_container_is_named_with_its_node() {
+        let entries = Entries {
+            services: vec![
+                Service {
+                    container: true,
+                    ..service("n1", "jenkins", 5, "10.0.0.1")
+                },
+                service("ci", "jenkins", 6, "10.0.0.2"),
+            ],
+            ttl: 5,
+            ..Entries::default()
+        };
+        let (lines, words) = lines(&entries);
+        for wanted in [
+            "jenkins.z. 5 IN A 10.0.0.1",
+            "jenkins.n1.z. 5 IN A 10.0.0.1",
+            "jenkins.n1.z. 5 IN TXT \"node=n1\"",
+            "jenkins.ci.z. 5 IN A 10.0.0.2",
+        ] {
+            assert!(lines.iter().any(|l| l == wanted), "{wanted}: {lines:#?}");
+        }
+        assert_eq!(
+            words,
+            [
+                "jenkins.z. is container jenkins of node n1, not service jenkins of stack ci: the older one has it"
+            ]
+        );
+        let holders = entries.holders(&"z".parse().unwrap());
+        let of = |name: &str| holders[&name.parse::<Name>().unwrap()].clone();
+        assert_eq!(of("jenkins.z"), "container jenkins of node n1");
+        assert_eq!(of("jenkins.ci.z"), "service jenkins of stack ci");
+    }
+
+    #[test]
     fn one_of_two_has_a_name() {
         let mut fixed = Record::new(
             "db.z".parse().unwrap(),
@@ -403,11 +473,10 @@ mod tests {
         assert!(has("web.a.z. 5 IN A 10.0.0.2") && has("db.z. 9 IN CNAME x.y."));
         assert!(has("n1.z. 5 IN A 10.0.0.9") && has("my-n1.z. 5 IN A 10.0.0.4"));
         for want in [
-            "web.z. is service web of stack b, not service web of stack a: the older stack has it",
+            "web.z. is service web of stack b, not service web of stack a: the older one has it",
             "n1.z. is node n1, not service n1 of stack c: a node's name goes before",
             "db.z. CNAME is as was added, not as service db of stack a has it",
             "n1.z. CNAME that was added is left out: the name is node n1",
-            "service my_n1 of stack c `my_n1` has the name `my-n1` in the zone: names of hosts have no underscore",
         ] {
             assert!(words.iter().any(|w| w == want), "{want}: {words:#?}");
         }

@@ -33,6 +33,8 @@ impl fmt::Display for Fault {
 pub struct Imported {
     /// Its records.
     pub records: Vec<Record>,
+    /// The line of each of them.
+    pub lines: Vec<usize>,
     /// What was left out, as the cluster makes it itself: SOA, and NS of the zone.
     pub left_out: Vec<Fault>,
 }
@@ -85,6 +87,7 @@ pub fn import(text: &str, file: &str, origin: &Name, ttl: u32) -> Result<Importe
                     faults.push(fault(line, what));
                 } else {
                     out.records.push(record);
+                    out.lines.push(line);
                 }
             }
         }
@@ -93,6 +96,32 @@ pub fn import(text: &str, file: &str, origin: &Name, ttl: u32) -> Result<Importe
         Ok(out)
     } else {
         Err(faults)
+    }
+}
+
+/// Reads one record, as a line of a zone file would have it.
+///
+/// # Errors
+/// In words, if it is none, or more than that.
+pub fn read_record(
+    name: &Name,
+    ttl: u32,
+    kind: &str,
+    data: &str,
+    zone: &Name,
+) -> Result<Record, String> {
+    if data.contains(['\n', '\r']) {
+        return Err("a record is one line".to_owned());
+    }
+    let line = format!("{name} {ttl} IN {kind} {data}");
+    let read = import(&line, "", zone, ttl).map_err(|faults| {
+        let words: Vec<String> = faults.into_iter().map(|f| f.what).collect();
+        words.join("; ")
+    })?;
+    match (read.left_out.first(), read.records.into_iter().next()) {
+        (Some(left_out), _) => Err(left_out.what.clone()),
+        (None, Some(record)) => Ok(record),
+        (None, None) => Err("there is no record".to_owned()),
     }
 }
 

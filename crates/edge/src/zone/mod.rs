@@ -40,7 +40,7 @@ mod zones;
 
 pub use content::{Changes, Content, Start};
 pub use entries::{Entries, Node, Port, Service};
-pub use file::{Fault, Imported, export, import};
+pub use file::{Fault, Imported, export, import, read_record};
 pub use limit::RateLimit;
 pub use metrics::Metrics;
 pub use name::Name;

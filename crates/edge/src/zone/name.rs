@@ -174,6 +174,20 @@ impl Name {
         is_in(&self.0, &origin.0)
     }
 
+    /// As it is written in a zone file where this is the origin; none if it is not in it.
+    #[must_use]
+    pub fn relative(&self, origin: &Self) -> Option<String> {
+        if !self.is_in(origin) {
+            return None;
+        }
+        let (name, end) = (self.to_string(), format!(".{origin}"));
+        match self == origin {
+            true => Some("@".to_owned()),
+            false if *origin == Self::root() => Some(name),
+            false => name.strip_suffix(&end).map(str::to_owned),
+        }
+    }
+
     /// Whether a host can have it: letters, digits and hyphens, none of these at an end of a label
     /// (RFC 952, RFC 1123 section 2.1).
     #[must_use]

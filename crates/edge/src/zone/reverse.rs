@@ -15,7 +15,7 @@ use crate::dns::wire::kind;
 const MOST: u32 = 256;
 
 /// The reverse zones of networks, with a name for each address that the zone has there: a node's
-/// name before others, a short one before a long one. Servers and times are those of the zone.
+/// name before others, a short one before a long one, that of the zone itself last. Servers and times are those of the zone.
 #[must_use]
 pub fn reverse_zones(zone: &Content, networks: &[IpNet]) -> (Vec<Content>, Vec<String>) {
     let mut words = Vec::new();
@@ -27,8 +27,9 @@ pub fn reverse_zones(zone: &Content, networks: &[IpNet]) -> (Vec<Content>, Vec<S
         .filter_map(Record::target)
         .collect();
     let rank = |r: &Record| {
-        let node = !servers.contains(&r.name);
-        (node, r.name.labels().count(), r.name.clone())
+        let other = !servers.contains(&r.name);
+        let apex = r.name == zone.start().origin;
+        (other, apex, r.name.labels().count(), r.name.clone())
     };
     for record in zone.records() {
         let wild = record.name.labels().next() == Some(b"*");
@@ -125,7 +126,7 @@ mod tests {
     #[test]
     fn addresses_have_names() {
         let origin: Name = "z".parse().unwrap();
-        let text = "a A 10.1.2.3\nweb.shop A 10.1.3.4\nweb A 10.1.3.4\n*.w A 10.1.3.5\nns A 10.1.3.4\nb AAAA 2001:db8::1";
+        let text = "@ A 10.1.2.3\na A 10.1.2.3\nweb.shop A 10.1.3.4\nweb A 10.1.3.4\n*.w A 10.1.3.5\nns A 10.1.3.4\nb AAAA 2001:db8::1";
         let records = import(text, "f", &origin, 5).unwrap().records;
         let servers = ["ns.z".parse().unwrap()];
         let (content, _) = Content::new(Start::new(origin), &servers, records);

@@ -1,5 +1,6 @@
 //! Packets that are no questions, or no good ones: whatever comes in, the next question is answered.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_proto::op::Message;
@@ -8,9 +9,9 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
-use wharfie_edge::zone::{RateLimit, Zones};
+use wharfie_edge::zone::{Allowed, Key, RateLimit, Zones};
 
-use super::here::{Here, SOON, ask, question, send_tcp, serve, serve_with, zone};
+use super::here::{Here, SOON, ask, name, question, send_tcp, serve, serve_with, zone};
 
 async fn is_well(here: &Here) {
     let answer = ask(here.at, "www", RecordType::A).await;
@@ -196,6 +197,109 @@ fn any_packet_is_survived() {
             } else if let Some(answer) = answered(&here, &packet).await {
                 assert!(answer.len() <= 1232);
             }
+        });
+        Ok(())
+    });
+    result.unwrap();
+    runtime.block_on(is_well(&here));
+}
+
+/// What messages are made of, in any order: most of it leads far into the server.
+fn piece() -> impl Strategy<Value = Vec<u8>> {
+    let label = prop_oneof![
+        Just("www"),
+        Just("wild"),
+        Just("apps"),
+        Just("example"),
+        Just("org"),
+        Just("to-it"),
+        Just("hmac-sha256"),
+    ];
+    let label = label.prop_map(|l| [&[l.len() as u8], l.as_bytes()].concat());
+    let whole = Just(name("www").wire().to_vec());
+    // Into what stands before, to itself, and beyond the end.
+    let pointer = (0_u16..80).prop_map(|at| (0xc000 | at).to_be_bytes().to_vec());
+    let kind = prop_oneof![
+        Just(1_u16),
+        Just(2),
+        Just(6),
+        Just(16),
+        Just(33),
+        Just(41),
+        Just(250),
+        251_u16..256,
+        any::<u16>()
+    ];
+    let kind = kind.prop_map(|k| [k.to_be_bytes(), [0, 1]].concat());
+    // The rest of OPT, of a record, and of a signature.
+    let option = Just(vec![0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 4, 0, 10, 0, 0]);
+    let data = (0_u8..20).prop_map(|l| [0, 0, 0, 5, 0, l].to_vec());
+    let signature = any::<[u8; 16]>().prop_map(|mac| {
+        let head = [0, 250, 0, 255, 0, 0, 0, 0, 0, 61];
+        let algorithm = b"\x0bhmac-sha256\0";
+        let time = [0, 0, 0, 0, 0, 9, 1, 44, 0, 16];
+        [b"\x05to-it\0", &head[..], algorithm, &time, &mac, &[0; 6]].concat()
+    });
+    let noise = proptest::collection::vec(any::<u8>(), 1..12);
+    prop_oneof![
+        4 => label, 4 => whole, 2 => pointer, 4 => kind, 2 => Just(vec![0]),
+        1 => option, 1 => data, 1 => signature, 1 => noise
+    ]
+}
+
+/// A header that says anything, and such pieces; or noise alone.
+fn message() -> impl Strategy<Value = Vec<u8>> {
+    let opcode = prop_oneof![6 => Just(0_u8), 1 => 0_u8..16].prop_map(|o| o << 3);
+    let counts = [3_u16, 2, 2, 3].map(|most| 0..most);
+    let header = (opcode, any::<u8>(), counts).prop_map(|(opcode, flags, counts)| {
+        let counts = counts.into_iter().flat_map(u16::to_be_bytes);
+        let mut header = vec![7, 7, opcode, flags];
+        header.extend(counts);
+        header
+    });
+    let pieces = proptest::collection::vec(piece(), 0..14);
+    let made = (header, pieces).prop_map(|(mut packet, pieces)| {
+        packet.extend(pieces.concat());
+        packet
+    });
+    prop_oneof![9 => made, 1 => proptest::collection::vec(any::<u8>(), 0..1400)]
+}
+
+#[test]
+fn messages_made_of_anything_are_survived() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let secret = "c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0IHNlY3JldA==";
+    let key = Arc::new(Key::new("to-it", "hmac-sha256", secret).unwrap());
+    let mut zones = Zones::new(vec![zone(1)]);
+    zones.allowed = [None, Some(key.name().clone())]
+        .map(|key| Allowed {
+            from: "127.0.0.0/8".parse().unwrap(),
+            key,
+        })
+        .into();
+    zones.keys.push(key);
+    let here = runtime.block_on(serve(zones));
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(400));
+    let crowds = proptest::collection::vec(message(), 1..40);
+    let result = runner.run(&(crowds, any::<bool>()), |(packets, by_tcp)| {
+        runtime.block_on(async {
+            if by_tcp {
+                // It ends at the first that is none.
+                let mut stream = TcpStream::connect(here.at).await.unwrap();
+                for packet in &packets {
+                    let framed = [&(packet.len() as u16).to_be_bytes(), &packet[..]].concat();
+                    if stream.write_all(&framed).await.is_err() {
+                        break;
+                    }
+                }
+                return;
+            }
+            let (last, others) = packets.split_last().unwrap();
+            let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            for packet in others {
+                socket.send_to(packet, here.at).await.unwrap();
+            }
+            answered(&here, last).await;
         });
         Ok(())
     });

@@ -118,6 +118,7 @@ pub(super) fn router(agent: Arc<Agent>) -> Router {
         .merge(super::templates::routes())
         .merge(super::volumes::routes())
         .merge(super::networks::api())
+        .merge(super::director::dns_api())
         .merge(super::director::api())
         .merge(super::members::routes())
         .layer(axum::extract::DefaultBodyLimit::max(LARGEST_BODY))

@@ -14,7 +14,7 @@ use wharfie_core::heal::{self, Ledger, Millis};
 use wharfie_core::{Container, Intent, Plan, Seen, Share, Stack};
 use wharfie_host::{Change, Engine, Event, ExecuteContext, Happened, Progress, Scope};
 
-use super::director::Around;
+use super::director::{Answering, Around};
 use super::fleet::Fleet;
 use super::glimpse::Signs;
 use super::images::Images;
@@ -65,6 +65,8 @@ pub(super) struct Keeper {
     pub(super) around: Around,
     /// What firewalls drop here.
     pub(super) logged: Logged,
+    /// The zone that is answered here.
+    pub(super) zone: Answering,
     /// What is wanted could not be written a moment ago.
     unwritable: AtomicBool,
     /// This node's images.
@@ -136,6 +138,7 @@ impl Keeper {
             faults: Faults::default(),
             around: Around::default(),
             logged: Logged::default(),
+            zone: Answering::default(),
             unwritable: AtomicBool::new(false),
             images: OnceLock::new(),
             slots: Mutex::default(),

@@ -136,6 +136,7 @@ impl Agent {
         tokio::spawn(watch::engine(Arc::clone(&keeper)));
         tokio::spawn(report::publish(Arc::clone(&keeper)));
         tokio::spawn(networks::keep(Arc::clone(&keeper)));
+        tokio::spawn(director::keep_zone(Arc::clone(&keeper)));
         tokio::spawn(director::keep(Arc::clone(&keeper)));
         tokio::spawn(report::keep(keeper, report));
         Ok(agent)

@@ -157,6 +157,7 @@ async fn look_again(
         new.own = keeper.own_addresses();
         new.encryption = Some(keeper.own_encryption());
         new.network_faults = keeper.network_faults();
+        new.zones = keeper.served_zones();
         new.taken = keeper.taken();
         new.macs = keeper.own_macs();
         new.troubles = sick.map(|s| (s.name, s.troubles)).collect();

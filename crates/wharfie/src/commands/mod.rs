@@ -13,6 +13,7 @@ mod config_select;
 pub(crate) mod cp;
 pub(crate) mod create;
 pub(crate) mod director;
+pub(crate) mod dns;
 pub(crate) mod dockermod;
 pub(crate) mod doctor;
 pub(crate) mod down;
@@ -104,6 +105,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Volume(c) => c.run(&context).await,
         Command::Volumes(c) => c.run(&context).await,
         Command::Network(c) => c.run(&context).await,
+        Command::Dns(c) => c.run(&context).await,
         Command::Director(c) => c.run(&context).await,
         Command::Inspect(c) => c.run(&context).await,
         Command::Attach(c) => c.run(&context).await,

@@ -8,6 +8,7 @@ mod attributes;
 mod buildkit;
 mod cluster;
 mod cluster_commands;
+mod cluster_dns;
 mod cluster_encryption;
 mod cluster_faults;
 mod cluster_images;

@@ -1,0 +1,309 @@
+//! What the zone has, from what the cluster has.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use wharfie_compose::model;
+use wharfie_core::director::{Address, Addresses, Director, Owner, RecordSet, record_of_name};
+use wharfie_core::extension;
+use wharfie_core::network::publish::PublishedPort;
+use wharfie_core::report::Report;
+use wharfie_core::{Stack, network};
+use wharfie_edge::zone::{Entries, Name, Node, Port, Record, Service, Start, read_record};
+
+/// A node as the zone takes it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Seen {
+    /// Id.
+    pub(super) id: String,
+    /// Name.
+    pub(super) name: String,
+    /// Addresses where it is reached.
+    pub(super) addresses: Vec<IpAddr>,
+    /// Whether it is believed to be up.
+    pub(super) up: bool,
+    /// Whether it answers for the zone.
+    pub(super) serves: bool,
+    /// What it said last.
+    pub(super) report: Option<Arc<Report>>,
+}
+
+/// All that names come from.
+pub(super) struct Sight<'a> {
+    /// What people say of the director.
+    pub(super) settings: &'a Director,
+    /// Who has which address.
+    pub(super) addresses: &'a Addresses,
+    /// What people added.
+    pub(super) records: &'a BTreeMap<String, RecordSet>,
+    /// What is wanted.
+    pub(super) stacks: &'a [Arc<Stack>],
+    /// The nodes.
+    pub(super) nodes: &'a [Seen],
+}
+
+/// How the zone begins.
+///
+/// # Errors
+/// In words, if its name is none.
+pub(super) fn start(settings: &Director) -> Result<Start, String> {
+    let origin: Name = settings.zone.parse()?;
+    let mut start = Start::new(origin);
+    if let Some((person, host)) = settings.contact.rsplit_once('@') {
+        // A dot before the `@` is no end of a label (RFC 1035 section 8).
+        let contact = format!("{}.{host}", person.replace('.', "\\."));
+        start.contact = contact.parse()?;
+    }
+    Ok(start)
+}
+
+/// The records that one object stands for.
+///
+/// # Errors
+/// In words, with what it is about.
+pub(super) fn records(object: &str, set: &RecordSet, zone: &Name) -> Result<Vec<Record>, String> {
+    let fault = |what: String| format!("{object}: {what}");
+    let (name, kind) = record_of_name(object).ok_or_else(|| fault("it has no type".to_owned()))?;
+    let name = Name::read(name, zone).map_err(fault)?;
+    let each = set.values.iter();
+    each.map(|value| read_record(&name, set.ttl, kind, value, zone).map_err(fault))
+        .collect()
+}
+
+impl Sight<'_> {
+    /// What the zone is made of; and in words what was added and cannot be read.
+    pub(super) fn entries(&self, zone: &Name) -> (Entries, Vec<String>) {
+        let mut words = Vec::new();
+        let mut fixed = Vec::new();
+        for (object, set) in self.records {
+            match records(object, set, zone) {
+                Ok(records) => fixed.extend(records),
+                Err(fault) => words.push(format!("{fault}; it was added, and is left out")),
+            }
+        }
+        let mut services = self.addressed();
+        services.extend(self.published(&services));
+        services.extend(self.containers());
+        let nodes = self.nodes.iter().map(|node| Node {
+            name: node.name.clone(),
+            addresses: node.addresses.clone(),
+            serves: node.serves,
+        });
+        let entries = Entries {
+            services,
+            nodes: nodes.collect(),
+            fixed,
+            ttl: self.settings.ttl,
+        };
+        (entries, words)
+    }
+
+    fn stack(&self, name: &str) -> Option<&Stack> {
+        let stack = self.stacks.iter().find(|s| s.project.name == name);
+        stack.map(|s| &**s)
+    }
+
+    /// Addresses that somebody has; what was freed leads to nobody.
+    fn held(&self) -> impl Iterator<Item = (&Owner, &Address)> {
+        self.addresses.iter().filter(|(_, a)| a.freed.is_none())
+    }
+
+    /// Services with addresses of their own, or of their tasks.
+    fn addressed(&self) -> Vec<Service> {
+        let mut of: BTreeMap<_, Vec<(Option<u32>, &Address)>> = BTreeMap::new();
+        for (owner, address) in self.held() {
+            if let Owner::Service {
+                stack,
+                service,
+                task,
+            } = owner
+            {
+                let all = of.entry((stack.as_str(), service.as_str())).or_default();
+                all.push((*task, address));
+            }
+        }
+        let mut services = Vec::new();
+        for ((stack, name), all) in of {
+            let definition = self.stack(stack);
+            let model = definition.and_then(|s| s.project.any_service(name));
+            let oldest = all.iter().map(|(_, a)| a.made).min();
+            let mut service = self.service(stack, name, model);
+            service.since = age(oldest.unwrap_or_default());
+            service.ports = model.map(offered).unwrap_or_default();
+            for (task, address) in &all {
+                if let Some(number) = task {
+                    services.push(Service {
+                        name: format!("{name}-{number}"),
+                        since: age(address.made),
+                        addresses: address.all().collect(),
+                        names: Vec::new(),
+                        ..service.clone()
+                    });
+                }
+                service.addresses.extend(address.all());
+            }
+            services.push(service);
+        }
+        services
+    }
+
+    fn service(&self, stack: &str, name: &str, model: Option<&model::Service>) -> Service {
+        let definition = self.stack(stack).zip(model);
+        let owner = definition.and_then(|(s, m)| extension::owner(&s.project, m));
+        let names = model.into_iter().flat_map(extension::names);
+        Service {
+            stack: stack.to_owned(),
+            name: name.to_owned(),
+            owner: owner.map(str::to_owned),
+            names: names.map(str::to_owned).collect(),
+            ..Service::default()
+        }
+    }
+
+    /// Services whose ports every node publishes, and that have no address of their own: the nodes
+    /// answer for them.
+    fn published(&self, known: &[Service]) -> Vec<Service> {
+        let up = self.nodes.iter().filter(|n| n.up);
+        let addresses: Vec<IpAddr> = up.flat_map(|n| n.addresses.clone()).collect();
+        let mut services = Vec::new();
+        for stack in self.stacks {
+            for name in &stack.active {
+                let of = &stack.project.name;
+                if known.iter().any(|s| s.stack == *of && s.name == *name) {
+                    continue;
+                }
+                let Some(model) = stack.project.any_service(name) else {
+                    continue;
+                };
+                let ports = model.ports.iter().filter_map(|p| {
+                    let public = PublishedPort::of(p)?;
+                    Some(port(&p.name, public.protocol.as_str(), public.port))
+                });
+                let ports: Vec<Port> = ports.collect();
+                if !ports.is_empty() {
+                    services.push(Service {
+                        addresses: addresses.clone(),
+                        ports,
+                        // Those with an address are known to be older.
+                        since: u64::MAX,
+                        ..self.service(of, name, Some(model))
+                    });
+                }
+            }
+        }
+        services
+    }
+
+    /// Containers that are of no stack. Those of a project that others keep are named as services of
+    /// it, as the file says.
+    fn containers(&self) -> Vec<Service> {
+        let mut services = Vec::new();
+        let mut projects: BTreeMap<(String, String), Service> = BTreeMap::new();
+        for (owner, address) in self.held() {
+            let Owner::Container { node, name } = owner else {
+                continue;
+            };
+            let Some(seen) = self.nodes.iter().find(|n| n.id == *node) else {
+                continue;
+            };
+            let mut containers = seen.report.iter().flat_map(|r| &r.containers);
+            let container = containers.find(|c| c.name == *name);
+            let ports = container.iter().flat_map(|c| &c.ports);
+            let ports: BTreeSet<(u16, &str)> =
+                ports.map(|p| (p.private, p.protocol.as_str())).collect();
+            let ports = ports.into_iter().map(|(n, p)| port("", p, n)).collect();
+            let service = Service {
+                since: age(address.made),
+                addresses: address.all().collect(),
+                ports,
+                ..Service::default()
+            };
+            let of = container.filter(|c| {
+                let foreign = !c.project.is_empty() && self.stack(&c.project).is_none();
+                foreign && !c.service.is_empty()
+            });
+            let Some(container) = of else {
+                services.push(Service {
+                    stack: seen.name.clone(),
+                    name: name.clone(),
+                    container: true,
+                    ..service
+                });
+                continue;
+            };
+            let key = (container.project.clone(), container.service.clone());
+            let (stack, name) = key.clone();
+            let one = projects.entry(key).or_insert_with(|| Service {
+                stack,
+                name,
+                since: service.since,
+                ports: service.ports,
+                ..Service::default()
+            });
+            one.since = one.since.min(service.since);
+            one.addresses.extend(service.addresses);
+        }
+        services.extend(projects.into_values());
+        services
+    }
+}
+
+fn age(made: i64) -> u64 {
+    u64::try_from(made).unwrap_or(0)
+}
+
+fn port(name: &str, protocol: &str, number: u16) -> Port {
+    let protocol = if protocol.is_empty() { "tcp" } else { protocol };
+    Port {
+        name: name.to_owned(),
+        protocol: protocol.to_owned(),
+        number,
+    }
+}
+
+/// The ports that a service's own address has: those of its containers. Ranges have no name.
+fn offered(service: &model::Service) -> Vec<Port> {
+    let mut ports: Vec<Port> = Vec::new();
+    let declared = service.ports.iter();
+    let declared = declared.map(|p| port(&p.name, &p.protocol, p.target));
+    let exposed = service.expose.iter().filter_map(|text| {
+        let (number, protocol) = text.split_once('/').unwrap_or((text, ""));
+        Some(port("", protocol, number.parse().ok()?))
+    });
+    for port in declared.chain(exposed) {
+        let same = |p: &Port| (p.number, &p.protocol) == (port.number, &port.protocol);
+        if port.number != 0 && !ports.iter().any(same) {
+            ports.push(port);
+        }
+    }
+    ports
+}
+
+/// The addresses of a node that others reach it at. `given` are addresses of services, which are on
+/// its devices for a while.
+pub(super) fn reached_at(listed: &[String], given: &BTreeSet<IpAddr>) -> Vec<IpAddr> {
+    let mut addresses = Vec::new();
+    for text in listed {
+        let socket = text.parse::<std::net::SocketAddr>().map(|s| s.ip());
+        let Ok(address) = socket.or_else(|_| text.parse::<IpAddr>()) else {
+            continue;
+        };
+        let address = address.to_canonical();
+        let local = address.is_loopback() || address.is_unspecified();
+        if !local && !given.contains(&address) && !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    addresses.sort_unstable();
+    addresses
+}
+
+/// Networks as the library takes them.
+pub(super) fn shown<T: std::str::FromStr>(networks: &[network::Cidr]) -> Vec<T> {
+    let each = networks.iter().map(ToString::to_string);
+    each.filter_map(|n| n.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests;

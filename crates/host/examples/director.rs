@@ -7,7 +7,11 @@
 //! director answer NAME PORT                  a UDP server that says its name
 //! director ask ADDRESS PORT SECONDS          asks it every millisecond; what was answered, and when
 //! ```
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a measurement: what fails ends it
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods
+)] // a measurement: what fails ends it, and pauses are meant
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

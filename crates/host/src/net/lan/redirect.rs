@@ -233,7 +233,7 @@ fn frame(redirecting: &Redirecting) -> Table {
         nat.push(family().numbered_verdict(&to, &addresses, &turns));
         // What the host itself sends there has the same address as its source: an answer must not
         // depend on where that address is by then.
-        masquerade.push(led(ipv6).from_this_host().masquerade());
+        masquerade.push(led(ipv6).sent_by_this_host().masquerade());
         let refused = || {
             let new = family().begins_connection();
             new.in_set(&to, &named("refused", ipv6), true)

@@ -40,6 +40,20 @@ pub(crate) struct DirectorLine {
     pub(crate) reserved: bool,
 }
 
+impl DirectorLine {
+    /// How it is, in words.
+    pub(crate) fn state(&self) -> String {
+        let ready = self.containers.iter().filter(|c| c.ready).count();
+        match (self.reserved, self.containers.as_slice()) {
+            (true, _) => "reserved".to_owned(),
+            (false, []) => "nothing runs".to_owned(),
+            (false, [one]) if one.ready => "ready".to_owned(),
+            (false, [one]) => one.state.clone(),
+            (false, all) => format!("{ready} of {} ready", all.len()),
+        }
+    }
+}
+
 /// A container behind an address.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct DirectorContainer {

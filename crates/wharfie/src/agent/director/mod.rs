@@ -2,6 +2,7 @@
 
 mod allot;
 mod book;
+mod page;
 mod plane;
 mod routes;
 mod show;

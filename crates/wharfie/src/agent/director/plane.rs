@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::{info, warn};
-use wharfie_core::director::{Address, Director, Led, lead};
+use wharfie_core::director::{Address, Director, Led, beside, lead};
 use wharfie_host::net::{
     self, Conflicts, Error, Gate, LanAddress, LanAddresses, Mac, Namespace, Redirected,
     Redirecting, Redirector,
 };
 
 use super::allot::faults;
+use super::page::Page;
+use super::zone;
 use crate::agent::keeper::{Keeper, now};
 use crate::agent::networks;
 
@@ -124,7 +126,10 @@ impl Held {
 /// What is to be.
 #[derive(Default)]
 struct Wanted {
+    /// Addresses that this node holds.
     led: Vec<Led>,
+    /// Others, whose tasks it reaches all the same: who did not hear of a move gets there too.
+    passed: Vec<Led>,
     /// Those that were chosen a moment ago.
     new: BTreeSet<IpAddr>,
     subnets: BTreeSet<String>,
@@ -152,9 +157,11 @@ pub(in crate::agent) async fn keep(keeper: Arc<Keeper>) {
     let begun = Instant::now();
     let mut tidied = false;
     let mut repaired = Instant::now();
+    let mut page = Page::default();
     loop {
         let book = keeper.book.director();
         let Some(director) = book.settings.clone() else {
+            page = Page::default();
             if !tidied || held.is_some() {
                 tidied = true;
                 let done = tokio::task::spawn_blocking(move || give_back(held)).await;
@@ -200,6 +207,8 @@ pub(in crate::agent) async fn keep(keeper: Arc<Keeper>) {
             tell_again(&keeper, done.added);
         }
         failed.extend(done.failed);
+        let own = zone::addresses_here(Some(&director));
+        failed.extend(page.listen(&keeper, &own, director.page).await);
         let pause = match failed.is_empty() {
             true => REPAIR,
             false => AGAIN,
@@ -289,6 +298,8 @@ impl Keeper {
         let book = self.book.director();
         let scene = self.scene();
         let led = scene.with(|world| lead(world, &book.addresses));
+        let mut passed = scene.with(|world| beside(world, &book.addresses));
+        passed.retain(|p| led.iter().all(|l| l.address != p.address));
         let at = now();
         let me = self.fleet.id();
         let new = book
@@ -318,6 +329,7 @@ impl Keeper {
         let devices = device.iter().cloned().chain(near.map(|(_, device)| device));
         Wanted {
             led,
+            passed,
             devices: devices.collect(),
             new: new.flat_map(Address::all).collect(),
             subnets,
@@ -352,7 +364,12 @@ impl Held {
         self.probe(wanted, &mut wished, &mut done);
         // First what is behind an address: who comes by it at once must not be refused.
         let redirecting = Redirecting {
-            addresses: wanted.led.iter().map(redirected).collect(),
+            addresses: wanted
+                .led
+                .iter()
+                .chain(&wanted.passed)
+                .map(redirected)
+                .collect(),
             subnets: wanted
                 .subnets
                 .iter()

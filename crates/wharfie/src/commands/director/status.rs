@@ -73,7 +73,7 @@ impl Status {
                 line.owner.clone(),
                 containers.join(", "),
                 line.node.clone(),
-                state(line),
+                line.state(),
             ]);
         }
         output::print(&out.render())?;
@@ -85,16 +85,5 @@ impl Status {
         Ok(output::lines(
             table.faults.iter().map(|f| format!("! {f}")),
         )?)
-    }
-}
-
-fn state(line: &DirectorLine) -> String {
-    let ready = line.containers.iter().filter(|c| c.ready).count();
-    match (line.reserved, line.containers.len()) {
-        (true, _) => "reserved".to_owned(),
-        (false, 0) => "nothing runs".to_owned(),
-        (false, 1) if ready == 1 => "ready".to_owned(),
-        (false, 1) => line.containers[0].state.clone(),
-        (false, all) => format!("{ready} of {all} ready"),
     }
 }

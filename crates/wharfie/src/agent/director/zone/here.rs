@@ -6,7 +6,7 @@ use wharfie_core::director::Director;
 
 /// Addresses of this host from which it reaches the director's ranges, or the world. Asking the
 /// kernel sends nothing.
-pub(super) fn addresses(settings: Option<&Director>) -> Vec<IpAddr> {
+pub(in crate::agent::director) fn addresses(settings: Option<&Director>) -> Vec<IpAddr> {
     let ranges = settings.into_iter().flat_map(|s| &s.ranges);
     let mut to: Vec<IpAddr> = ranges.map(|r| r.range.first()).collect();
     // For documentation only (RFC 5737, RFC 3849): nobody has them.

@@ -11,6 +11,8 @@ mod routes;
 mod served;
 mod versions;
 
+pub(super) use here::addresses as addresses_here;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

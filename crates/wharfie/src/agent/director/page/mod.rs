@@ -1,0 +1,175 @@
+//! The index page: what runs here, for a browser. Every node has it.
+
+mod html;
+mod look;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::{Html, IntoResponse};
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio::task::AbortHandle;
+use wharfie_core::report::ReportedContainer;
+
+use self::html::{Port, Row, page};
+use self::look::Known;
+use crate::agent::keeper::Keeper;
+use crate::api_director::DirectorLine;
+
+/// What answers browsers on this node.
+#[derive(Default)]
+pub(super) struct Page {
+    listening: BTreeMap<SocketAddr, AbortHandle>,
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        self.listening.values().for_each(AbortHandle::abort);
+    }
+}
+
+#[derive(Clone)]
+struct Shown {
+    keeper: Arc<Keeper>,
+    known: Arc<Known>,
+}
+
+impl Page {
+    /// Answers at these addresses and no others; what could not be, in words.
+    pub(super) async fn listen(
+        &mut self,
+        keeper: &Arc<Keeper>,
+        addresses: &[IpAddr],
+        port: u16,
+    ) -> Vec<String> {
+        let of = addresses.iter().filter(|_| port != 0);
+        let wanted: BTreeSet<SocketAddr> = of.map(|ip| SocketAddr::new(*ip, port)).collect();
+        self.listening.retain(|at, task| {
+            let stays = wanted.contains(at) && !task.is_finished();
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        let mut failed = Vec::new();
+        for at in wanted {
+            if self.listening.contains_key(&at) {
+                continue;
+            }
+            match TcpListener::bind(at).await {
+                Ok(listener) => {
+                    let shown = Shown {
+                        keeper: Arc::clone(keeper),
+                        known: Arc::default(),
+                    };
+                    let router = Router::new().route("/", get(show)).with_state(shown);
+                    let task = tokio::spawn(async move {
+                        // It ends with an error only if it cannot accept any more: it is begun again.
+                        let _ = axum::serve(listener, router).await;
+                    });
+                    self.listening.insert(at, task.abort_handle());
+                }
+                Err(e) => failed.push(format!(
+                    "the index page is not at {at}: {e}; `wharfie director init --page PORT` takes another port, 0 for none"
+                )),
+            }
+        }
+        failed
+    }
+}
+
+async fn show(State(shown): State<Shown>) -> impl IntoResponse {
+    let Shown { keeper, known } = shown;
+    let table = keeper.director_table();
+    let title = table.settings.map(|s| s.title).unwrap_or_default();
+    let lines: Vec<DirectorLine> = table.lines.into_iter().filter(|l| !l.reserved).collect();
+    let exposed = keeper.exposed();
+    let ports = |line: &DirectorLine| -> BTreeSet<(u16, String)> {
+        let of = line.containers.iter();
+        let of = of.filter_map(|c| exposed.get(&(c.node.clone(), c.name.clone())));
+        let own = line.ports.iter().cloned();
+        of.flatten().cloned().chain(own).collect()
+    };
+    let asked = lines.iter().flat_map(|line| {
+        let at = line.addresses.first().copied();
+        let tcp = ports(line)
+            .into_iter()
+            .filter(|(_, protocol)| protocol == "tcp");
+        tcp.filter_map(move |(port, _)| Some(SocketAddr::new(at?, port)))
+    });
+    let schemes = known.schemes(asked.collect()).await;
+    let rows: Vec<Row> = lines
+        .iter()
+        .map(|line| {
+            let at = line.addresses.first().copied();
+            let scheme = |port: u16, protocol: &str| {
+                let said = at.and_then(|at| schemes.get(&SocketAddr::new(at, port)));
+                said.filter(|_| protocol == "tcp")
+                    .copied()
+                    .unwrap_or(protocol)
+                    .to_owned()
+            };
+            let host = match line.dns_name.as_str() {
+                "" => at.map(|a| a.to_string()).unwrap_or_default(),
+                name => name.to_owned(),
+            };
+            let ready = line.containers.iter().filter(|c| c.ready).count();
+            let nodes: BTreeSet<String> = line.containers.iter().map(|c| c.node.clone()).collect();
+            Row {
+                name: line.name.clone(),
+                host,
+                addresses: line.addresses.iter().map(ToString::to_string).collect(),
+                ports: ports(line)
+                    .iter()
+                    .map(|(number, protocol)| Port {
+                        number: *number,
+                        scheme: scheme(*number, protocol),
+                    })
+                    .collect(),
+                stack: line.stack.clone(),
+                nodes: nodes.into_iter().collect(),
+                state: line.state(),
+                well: ready > 0 && ready == line.containers.len(),
+            }
+        })
+        .collect();
+    let mut answer = Html(page(&title, &rows)).into_response();
+    let headers = answer.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let policy = "default-src 'none'; style-src 'unsafe-inline'";
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(policy),
+    );
+    answer
+}
+
+impl Keeper {
+    /// Ports that containers expose, by node and name.
+    fn exposed(&self) -> BTreeMap<(String, String), BTreeSet<(u16, String)>> {
+        let ports = |c: &ReportedContainer| {
+            c.ports
+                .iter()
+                .map(|p| (p.private, p.protocol.clone()))
+                .collect()
+        };
+        let mut all = BTreeMap::new();
+        for node in self.fleet.members() {
+            let Some(report) = self.fleet.report_of(&node) else {
+                continue;
+            };
+            for container in &report.containers {
+                all.insert(
+                    (node.name.clone(), container.name.clone()),
+                    ports(container),
+                );
+            }
+        }
+        all
+    }
+}

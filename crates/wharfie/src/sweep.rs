@@ -89,7 +89,9 @@ async fn clean(
     };
     let devices = purged.devices.iter().map(|d| format!("device {d} of {of}"));
     let tables = purged.tables.iter().map(|t| format!("table {t} of {of}"));
-    swept.removed.extend(devices.chain(tables));
+    let addresses = purged.addresses.iter();
+    let addresses = addresses.map(|a| format!("address {a} of {of}"));
+    swept.removed.extend(devices.chain(tables).chain(addresses));
     if purged.routes > 0 {
         swept
             .removed

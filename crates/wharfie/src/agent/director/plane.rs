@@ -34,7 +34,11 @@ const NEW: i64 = 30_000;
 /// After so long an address that others used is tried again.
 const FORGET: Duration = Duration::from_secs(300);
 /// Neighbours are told again after these pauses: packets get lost.
-const TELL_AGAIN: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(2)];
+const TELL_AGAIN: [Duration; 3] = [
+    Duration::from_millis(20),
+    Duration::from_millis(100),
+    Duration::from_secs(2),
+];
 /// An address is given up if somebody says again within this time that it is his.
 const DISPUTE: Duration = Duration::from_secs(60);
 /// Who says what is wrong here.

@@ -193,10 +193,15 @@ impl Keeper {
         let wanted = |network: &LocalNetwork| {
             book.networks.contains_key(&network.name) || of_stacks.contains(&network.name)
         };
+        let held = scene
+            .director
+            .addresses
+            .values()
+            .any(|a| a.node == scene.me);
         let served = |c: &ReportedContainer| {
             let on = |name: &String| book.networks.contains_key(name);
             let of = (c.project.clone(), c.service.clone());
-            c.attachments.keys().any(on) || walls.contains_key(&of)
+            held || c.attachments.keys().any(on) || walls.contains_key(&of)
         };
         let broom = Broom {
             wanted: &wanted,

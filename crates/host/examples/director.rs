@@ -2,12 +2,16 @@
 //!
 //! ```text
 //! director cost COUNT…                       one change among so many addresses, beside iptables
-//! director hold DEVICE ADDRESS TASK OTHERS   does what its standard input says: take, release, forget
+//! director hold DEVICE ADDRESS TASK OTHERS   does what its standard input says: take, release
 //! director fill DEVICE ADDRESS TASK OTHERS   has the address and others, and leads them on
 //! director answer NAME PORT                  a UDP server that says its name
 //! director ask ADDRESS PORT SECONDS          asks it every millisecond; what was answered, and when
 //! ```
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a measurement: what fails ends it
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods
+)] // a measurement: what fails ends it, and pauses are meant
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -218,12 +222,11 @@ fn run(command: &mut Command) {
 
 // ---- a host
 
+/// Every host leads the address on, whether it has it or not.
 struct Director {
     host: Namespace,
     addresses: LanAddresses,
-    redirector: Redirector,
     address: LanAddress,
-    led: Redirected,
 }
 
 impl Director {
@@ -235,18 +238,17 @@ impl Director {
         };
         let led = led(address.address, &[task.parse().unwrap()]);
         let mut redirector = Redirector::open(&host).unwrap();
-        redirector.apply(&others(count)).unwrap();
+        let mut all = others(count);
+        all.addresses.push(led);
+        redirector.apply(&all).unwrap();
         Self {
             addresses: LanAddresses::open(&host).unwrap(),
-            redirector,
             host,
             address,
-            led,
         }
     }
 
     fn take(&mut self) {
-        self.redirector.set(&self.led).unwrap();
         self.addresses.add(&self.address).unwrap();
         self.announce();
     }
@@ -264,7 +266,6 @@ impl Director {
                 "take" => self.take(),
                 // What still comes is led on.
                 "release" => drop(self.addresses.remove(self.address.address).unwrap()),
-                "forget" => drop(self.redirector.remove(self.address.address).unwrap()),
                 other => panic!("{other:?}"),
             }
             println!("{line} {}", now());

@@ -225,8 +225,11 @@ fn one(
                 false => taken.of.get(ip).is_none_or(|(_, o)| o == owner),
             };
             let place = match &node {
-                Some(node) => lan.may_hold(director, node, *ip),
-                None => {
+                // Of one that is away it is not known what it may hold.
+                Some(node) if candidates.iter().any(|c| c.node == *node) => {
+                    lan.may_hold(director, node, *ip)
+                }
+                _ => {
                     !director.is_excluded(*ip)
                         && director.ranges.iter().any(|r| r.range.contains(*ip))
                 }

@@ -25,11 +25,15 @@ pub fn holder(owner: &str, current: &str, candidates: &[Candidate]) -> Option<St
     let others = candidates.iter().any(|c| !c.drained && c.tasks > 0);
     let good = |c: &Candidate| {
         let leads = match ready {
-            0 => c.tasks > 0 || candidates.iter().all(|c| c.tasks == 0),
+            0 => c.tasks > 0,
             _ => c.ready > 0 || c.reaches,
         };
         leads && !(c.drained && others)
     };
+    if !current.is_empty() && candidates.iter().all(|c| c.tasks == 0) && ready == 0 {
+        // Where it is to go is about to be decided.
+        return Some(current.to_owned());
+    }
     let stays = candidates.iter().find(|c| c.node == current);
     if stays.is_some_and(good) {
         return Some(current.to_owned());
@@ -64,8 +68,10 @@ mod tests {
     fn an_address_is_near_its_tasks() {
         assert_eq!(chosen("", &[node("a", 0, 0), node("b", 0, 1)]), "b");
         assert_eq!(chosen("a", &[node("a", 0, 0), node("b", 1, 1)]), "b");
-        assert_eq!(chosen("a", &[node("b", 0, 0), node("c", 0, 0)]).len(), 1);
-        assert_eq!(holder("x", "a", &[]), None);
+        assert_eq!(chosen("", &[node("b", 0, 0), node("c", 0, 0)]).len(), 1);
+        // Its node is away, and nobody has its tasks yet.
+        assert_eq!(chosen("a", &[node("b", 0, 0), node("c", 0, 0)]), "a");
+        assert_eq!(holder("x", "", &[]), None);
     }
 
     #[test]

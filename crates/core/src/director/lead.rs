@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use wharfie_compose::model::Service;
 
-use super::{Addresses, Owner};
+use super::{Address, Addresses, Owner};
 use crate::network::publish;
 use crate::network::{Networks, Node, Running, World};
 use crate::seen::{Health, State};
@@ -42,9 +42,25 @@ pub fn network_of<'a>(stack: &'a Stack, service: &Service, networks: &Networks) 
 /// What this node does with the addresses that it holds.
 #[must_use]
 pub fn lead(world: &World, addresses: &Addresses) -> Vec<Led> {
-    let held = addresses
-        .iter()
-        .filter(|(_, a)| a.node == world.me && a.freed.is_none());
+    let is_held = |address: &Address| address.node == world.me;
+    all(world, addresses, is_held)
+}
+
+/// Addresses that containers of this node reach without a way around by the node that holds them: those
+/// of services on networks that they are on, and their own. A packet of a container that would come back to
+/// it by the port of the bridge that it came by is not sent.
+#[must_use]
+pub fn beside(world: &World, addresses: &Addresses) -> Vec<Led> {
+    let mut all = all(world, addresses, |_| true);
+    let of_cluster = |l: &Led| l.network.is_some();
+    let held = |l: &Led| addresses.get(&l.owner).is_some_and(|a| a.node == world.me);
+    all.retain(|l| !l.tasks.is_empty() && !l.here && (of_cluster(l) || held(l)));
+    all
+}
+
+fn all(world: &World, addresses: &Addresses, which: impl Fn(&Address) -> bool) -> Vec<Led> {
+    let given = addresses.iter();
+    let held = given.filter(|(_, a)| a.freed.is_none() && which(a));
     let stacks: BTreeMap<&str, &&Stack> = world
         .stacks
         .iter()

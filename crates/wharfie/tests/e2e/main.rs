@@ -22,6 +22,7 @@ mod cluster_spread;
 mod cluster_volumes;
 mod commands;
 mod dependencies;
+mod director;
 mod dockermod;
 mod dockermod_readme;
 mod doctor;

@@ -128,6 +128,7 @@ impl LanAddresses {
     }
 
     /// Has one more address; costs the same whatever others there are. Says whether it was not there.
+    /// Of IPv6 the kernel finishes it by itself, a moment later.
     pub fn add(&mut self, wanted: &LanAddress) -> Result<bool, Error> {
         let LanAddress { address, device } = wanted;
         let link = Link::named(&mut self.route, device)?;

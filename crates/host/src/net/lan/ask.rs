@@ -235,6 +235,8 @@ impl Wire {
                     if Instant::now() >= until {
                         return Ok(());
                     }
+                    // Nothing tells when a device's queue has room.
+                    #[allow(clippy::disallowed_methods)]
                     std::thread::sleep(PAUSE);
                 }
                 Err(error) => return Err(self.failed("send", error)),

@@ -60,7 +60,16 @@ pub struct Redirecting {
     pub no_way_back: Vec<IpAddr>,
 }
 
-/// What leads the addresses of a host on.
+/// What leads addresses on.
+///
+/// It does so whether the host has them or not: give every host all of the cluster's, with the one that
+/// has them as with the others. What comes to the wrong host, as from clients that did not hear of a
+/// move, is then led on as well; a connection that passed without being led stays so until it is
+/// forgotten (see [`forget`](super::super::forget), with the service's address for the backend).
+///
+/// A task that asks its own service's address gets no answer from itself where bridges call iptables
+/// (`net.bridge.bridge-nf-call-iptables`): what came by a port of the bridge would go back by it. There
+/// the address belongs among the [`Vips`](super::super::Vips) of the task's namespace as well.
 ///
 /// The packets of IPv6 are only led on if the host forwards at all (`net.ipv6.conf.all.forwarding`).
 /// Docker's filter lets them through once its [`Gate`](super::super::Gate) is open for them.
@@ -233,7 +242,7 @@ fn frame(redirecting: &Redirecting) -> Table {
         nat.push(family().numbered_verdict(&to, &addresses, &turns));
         // What the host itself sends there has the same address as its source: an answer must not
         // depend on where that address is by then.
-        masquerade.push(led(ipv6).from_this_host().masquerade());
+        masquerade.push(led(ipv6).sent_by_this_host().masquerade());
         let refused = || {
             let new = family().begins_connection();
             new.in_set(&to, &named("refused", ipv6), true)

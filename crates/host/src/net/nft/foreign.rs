@@ -49,8 +49,8 @@ impl Foreign {
         let Some(rules) = dump::rules_of(&mut self.socket, self.table, self.chain)? else {
             return Ok(false);
         };
-        let others = rules.iter().enumerate().filter(|(_, rule)| !is_any(rule));
-        let last = others.last().filter(|(_, rule)| rule.only_returns);
+        let mut others = rules.iter().enumerate().filter(|(_, rule)| !is_any(rule));
+        let last = others.next_back().filter(|(_, rule)| rule.only_returns);
         let (end, before) = last.map_or((rules.len(), None), |(at, rule)| (at, Some(rule.handle)));
         let comment = wanted.map(Rule::comment);
         let mut is_there = false;

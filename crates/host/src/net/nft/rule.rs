@@ -247,7 +247,7 @@ impl Rule {
     }
 
     /// The source is an address of this host.
-    pub(crate) fn from_this_host(self) -> Self {
+    pub(crate) fn sent_by_this_host(self) -> Self {
         let fib = Expr::Fib {
             of: Fib::SourceType,
             to: SCRATCH,

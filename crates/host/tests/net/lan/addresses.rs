@@ -194,9 +194,7 @@ fn the_device_to_the_lan_is_found_and_no_bridge_of_containers() {
             .ip(&format!("addr add 203.0.113.1/25 dev {bridge}"));
         host.space.ip(&format!("link set {bridge} up"));
         match port {
-            "veth" => host
-                .space
-                .ip(&format!("link add p0 type veth peer name p1")),
+            "veth" => host.space.ip("link add p0 type veth peer name p1"),
             "bridge" => host.space.ip("link add link eth0 name p0 type macvlan"),
             _ => String::new(),
         };

@@ -9,6 +9,7 @@ use wharfie_host::net::{
     Redirector, Vip, Vips, purge,
 };
 
+use super::until;
 use crate::lab::{Container, Host, Lan, possible};
 use crate::talk::{Client, ask, ask_udp, connect, ping_refusal, serve};
 
@@ -43,6 +44,13 @@ pub(super) fn setup() -> Setup {
     });
     let mut held = LanAddresses::open(&host.space.namespace()).unwrap();
     assert_eq!(held.apply(&addresses).unwrap().added.len(), 2);
+    // Of IPv6 the kernel finishes them by itself.
+    for address in [V4, V6] {
+        until("the address is the host's", || {
+            let way = host.space.ip(&format!("route get {address}"));
+            way.starts_with("local ")
+        });
+    }
     let redirector = Redirector::open(&host.space.namespace()).unwrap();
     Setup {
         _lan: lan,

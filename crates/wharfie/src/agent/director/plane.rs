@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::{info, warn};
-use wharfie_core::director::{Director, Led, lead};
+use wharfie_core::director::{Address, Director, Led, lead};
 use wharfie_host::net::{
     self, Conflicts, Error, Gate, LanAddress, LanAddresses, Mac, Namespace, Redirected,
     Redirecting, Redirector,
@@ -130,6 +130,8 @@ struct Wanted {
     subnets: BTreeSet<String>,
     /// Hardware addresses of the other nodes.
     nodes: BTreeSet<Mac>,
+    /// Devices that may have addresses.
+    devices: BTreeSet<String>,
     /// The device that was said.
     device: Option<String>,
 }
@@ -195,7 +197,7 @@ pub(in crate::agent) async fn keep(keeper: Arc<Keeper>) {
         held = back;
         keeper.take_note(&done.used, &done.macs);
         if !done.added.is_empty() {
-            tell_again(done.added);
+            tell_again(&keeper, done.added);
         }
         failed.extend(done.failed);
         let pause = match failed.is_empty() {
@@ -226,10 +228,16 @@ fn give_back(held: Option<Held>) -> Result<(), Error> {
 }
 
 /// Tells neighbours again where addresses are.
-fn tell_again(added: Vec<(String, IpAddr)>) {
+fn tell_again(keeper: &Arc<Keeper>, mut added: Vec<(String, IpAddr)>) {
+    let keeper = Arc::clone(keeper);
     tokio::spawn(async move {
         for pause in TELL_AGAIN {
             tokio::time::sleep(pause).await;
+            // Another node may hold them by now.
+            let (book, me) = (keeper.book.director(), keeper.fleet.id());
+            let held = book.addresses.values().filter(|a| a.node == me);
+            let held: BTreeSet<IpAddr> = held.flat_map(Address::all).collect();
+            added.retain(|(_, ip)| held.contains(ip));
             let added = added.clone();
             let told = tokio::task::spawn_blocking(move || {
                 let host = Namespace::here()?;
@@ -302,12 +310,19 @@ impl Keeper {
         for object in scene.book.networks.values() {
             subnets.extend(object.pools().map(|p| p.subnet.to_string()));
         }
+        let device = director.device_of(&self.fleet.me().name).map(str::to_owned);
+        let ends = director.ranges.iter().map(|r| r.range.first());
+        let ends: Vec<IpAddr> = ends.collect();
+        let near = networks::routes().into_iter();
+        let near = near.filter(|(to, _)| to.prefix() > 0 && ends.iter().any(|a| to.contains(*a)));
+        let devices = device.iter().cloned().chain(near.map(|(_, device)| device));
         Wanted {
             led,
-            new: new.flat_map(wharfie_core::director::Address::all).collect(),
+            devices: devices.collect(),
+            new: new.flat_map(Address::all).collect(),
             subnets,
             nodes: self.hardware(),
-            device: director.device_of(&self.fleet.me().name).map(str::to_owned),
+            device,
         }
     }
 }
@@ -363,6 +378,10 @@ impl Held {
                 return done;
             }
         };
+        for device in &wanted.devices {
+            let device = net::device(&self.host, device);
+            done.macs.extend(device.ok().flatten().and_then(|d| d.mac));
+        }
         let device = |ip: &IpAddr| {
             let wished = wished.iter().find(|w| w.address == *ip);
             wished.map(|w| (w.device.clone(), *ip))
@@ -385,10 +404,6 @@ impl Held {
     /// and then given up.
     fn hear(&mut self, wanted: &Wanted, done: &mut Done) {
         let devices: BTreeSet<&String> = self.on.values().collect();
-        for device in &devices {
-            let device = net::device(&self.host, device);
-            done.macs.extend(device.ok().flatten().and_then(|d| d.mac));
-        }
         self.heard.retain(|device, _| devices.contains(device));
         for device in devices {
             if !self.heard.contains_key(device) {
@@ -439,7 +454,9 @@ impl Held {
         }
         for (device, addresses) in asked {
             match net::probe(&self.host, &device, &addresses, PROBE) {
-                Ok(used) => {
+                Ok(mut used) => {
+                    // A node that held it until now has not heard yet that it does no more.
+                    used.retain(|_, mac| !wanted.nodes.contains(mac));
                     for (ip, mac) in &used {
                         done.failed.push(used_words(*ip, *mac));
                     }

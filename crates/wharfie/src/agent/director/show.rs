@@ -58,7 +58,7 @@ impl Keeper {
                     })
                 }
             };
-            for node in scene.nodes() {
+            for node in scene.nodes().filter(|n| n.live) {
                 for c in node.containers.iter().filter(|c| is_own(&node.id, c)) {
                     line.containers.push(DirectorContainer {
                         name: c.name.clone(),

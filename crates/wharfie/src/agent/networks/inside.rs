@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use wharfie_core::director::Led;
 use wharfie_core::network::balance::Balanced;
 use wharfie_core::network::{self, VipKey};
 use wharfie_host::net::{
@@ -18,6 +19,26 @@ pub(super) struct Inside {
     wall: Option<(ContainerFirewall, Firewall)>,
     /// Ways back of published connections.
     replies: Option<(Replies, Vec<Gateway>)>,
+}
+
+/// An address of the surrounding network in a container's namespace: of a service beside it, or its own.
+pub(super) fn of_lan(led: &Led, container: &network::Running) -> Option<Vip> {
+    let own = |ip: &IpAddr| {
+        container
+            .networks
+            .values()
+            .any(|at| at.addresses().any(|a| a == *ip))
+    };
+    let is_beside = match &led.network {
+        Some(network) => container.networks.contains_key(network),
+        None => led.tasks.iter().any(own),
+    };
+    is_beside.then(|| Vip {
+        address: led.address,
+        ports: Vec::new(),
+        backends: led.tasks.clone(),
+        affinity: false,
+    })
 }
 
 /// What is wanted in a container's namespace.

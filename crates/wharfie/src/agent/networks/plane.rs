@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use wharfie_core::State;
+use wharfie_core::director;
 use wharfie_core::network::balance::balance;
 use wharfie_core::network::encrypt::Plan;
 use wharfie_core::network::{self, Catalog, Outside, bridge_name};
@@ -20,7 +21,7 @@ use wharfie_host::net::{
 use super::drops::heard;
 use super::encrypt::{self, Cipher, Plans, Sealing};
 use super::faults::{PLAIN, PLANE, Round, network_of, standing};
-use super::inside::{Inside, Wanted, vips};
+use super::inside::{Inside, Wanted, of_lan, vips};
 use super::ports::{Doors, Ports};
 use super::processes::Processes;
 use super::resolver;
@@ -213,7 +214,16 @@ pub(super) fn asked(own: &BTreeSet<SocketAddr>) -> BTreeSet<IpAddr> {
 /// Whether something is to be set up in a container's namespace.
 fn is_served(scene: &Scene, walls: &Walls, container: &network::Running) -> bool {
     let on = |name: &String| scene.book.networks.contains_key(name);
-    let served = container.networks.keys().any(on) || walls.contains_key(&service_of(container));
+    let addressed = || {
+        scene
+            .director
+            .addresses
+            .values()
+            .any(|a| a.node == scene.me)
+    };
+    let served = container.networks.keys().any(on)
+        || walls.contains_key(&service_of(container))
+        || addressed();
     container.state == State::Running && container.joined.is_empty() && served
 }
 
@@ -384,6 +394,7 @@ impl Plane {
             .filter(|c| is_served(scene, walls, c))
             .map(|c| (&c.id, c))
             .collect();
+        let led = scene.with(|world| director::beside(world, &scene.director.addresses));
         self.inside.retain(|id, _| served.contains_key(id));
         // The Engine may start it again at any moment, with a namespace that has no rules yet.
         let ended = containers.iter().filter(|c| c.state != State::Running);
@@ -396,8 +407,10 @@ impl Plane {
         for (id, container) in served {
             let wall = walls.get(&service_of(container));
             let wall = wall.map(|rules| for_kernel(&container.name, rules, resolvers));
+            let mut vips = vips(&balanced, container);
+            vips.extend(led.iter().filter_map(|l| of_lan(l, container)));
             let wanted = Wanted {
-                vips: vips(&balanced, container),
+                vips,
                 wall,
                 gateways: doors.gateways(scene, container),
             };

@@ -76,13 +76,19 @@ impl Scene {
 }
 
 impl Keeper {
-    /// Whether there is a network that spans nodes, or a service with a firewall.
+    /// Whether there is a network that spans nodes, a service with a firewall, or an address of the
+    /// surrounding network held here.
     pub(super) fn has_networks(&self) -> bool {
         let walled = |entry: &Entry| {
             let project = &entry.stack.project;
             project.services.values().any(|s| has_wall(project, s))
         };
-        !self.book.networks().networks.is_empty() || self.book.stacks().values().any(walled)
+        let director = self.book.director();
+        let held = director
+            .addresses
+            .values()
+            .any(|a| a.node == self.fleet.id());
+        !self.book.networks().networks.is_empty() || self.book.stacks().values().any(walled) || held
     }
 
     /// Everything as it is now.

@@ -1,0 +1,274 @@
+//! Services have addresses of the network around, and names in a zone.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use wharfie_lab::{Lab, Machine};
+
+use crate::cluster::{Cluster, Node};
+use crate::stack::soon;
+
+/// Two servers with the same ports, none of which is mapped.
+const TOOLS: &str = "
+x-serve: &serve
+  image: busybox
+  init: true
+  stop_grace_period: 0s
+  command:
+    - sh
+    - -c
+    - |
+      mkdir -p /w/cgi-bin
+      cat >/w/cgi-bin/who <<'END'
+      #!/bin/sh
+      printf 'Content-Type: text/plain\\r\\n\\r\\n%s %s\\n' $$REMOTE_ADDR $$(hostname)
+      END
+      chmod +x /w/cgi-bin/who
+      httpd -h /w -p 8080
+      exec httpd -f -h /w -p 50000
+services:
+  jenkins:
+    <<: *serve
+    hostname: jenkins
+  artifactory:
+    <<: *serve
+    hostname: artifactory
+    deploy: {replicas: 1, placement: {constraints: [node.hostname != h1]}}
+";
+
+/// The addresses of a lab's network that nobody has.
+fn range(of: &Node) -> String {
+    let [a, b, c, _] = of.host.address().octets();
+    format!("{a}.{b}.{c}.150-{a}.{b}.{c}.169")
+}
+
+/// Who has which address, by owner: addresses, node and state.
+fn table(node: &Node) -> Result<Vec<Value>> {
+    let said = node.run("director status --format json");
+    let lines = said.stdout.lines();
+    lines
+        .map(|l| serde_json::from_str(l).context("no JSON"))
+        .collect()
+}
+
+fn line(node: &Node, owner: &str) -> Result<Value> {
+    let mut all = table(node)?.into_iter();
+    all.find(|l| l["Owner"] == owner)
+        .with_context(|| format!("{owner} has no address"))
+}
+
+fn address(node: &Node, owner: &str) -> Result<Ipv4Addr> {
+    let line = line(node, owner)?;
+    let text = line["Addresses"][0]
+        .as_str()
+        .context("no address")?
+        .to_owned();
+    Ok(text.parse()?)
+}
+
+/// Runs Docker's own program.
+#[track_caller]
+fn docker(node: &Node, arguments: &str) {
+    let engine = format!("unix://{}", node.host.engine().socket().display());
+    node.program("docker", format!("-H {engine} {arguments}").as_str())
+        .has_code(0);
+}
+
+/// Who answers at an address and port, and who he says asks.
+fn who(from: &Machine, at: IpAddr, port: u16) -> Result<(String, String)> {
+    let (status, said) = from.http_get(&format!("http://{at}:{port}/cgi-bin/who"))?;
+    ensure!(status == 200, "{status}: {said}");
+    let mut words = said.split_whitespace().map(str::to_owned);
+    let asker = words.next().context("nobody asks")?;
+    let asker = asker.trim_start_matches("[::ffff:").trim_end_matches(']');
+    Ok((words.next().context("nobody answers")?, asker.to_owned()))
+}
+
+#[test]
+fn services_have_addresses_that_follow_them() {
+    let builder = Lab::builder().hosts(3).client("user");
+    let Some(cluster) = Cluster::with(builder, "toolbox", TOOLS) else {
+        return;
+    };
+    let [h1, h2, h3] = [1, 2, 3].map(|n| cluster.node(n));
+    let user = cluster.lab().client("user").unwrap();
+    h1.fails(1, "director status")
+        .says(["there is no director"]);
+    h1.fails(2, "director init --range 192.0.2.1-9")
+        .says(["no device of this host is on the network"]);
+    h1.fails(2, "director init --device eth7 --range 192.0.2.1-9")
+        .says(["this host has no eth7"]);
+    h2.ok(format!(
+        "director init --zone toolbox.example.com --range {}",
+        range(h1)
+    )
+    .as_str())
+        .says(["zone toolbox.example.com"]);
+    h1.ok("up -d");
+    let names = ["jenkins", "artifactory"];
+    let owners = names.map(|n| format!("toolbox/{n}"));
+    let at = [0, 1].map(|i| soon(|| address(h3, &owners[i])));
+    assert_ne!(at[0], at[1]);
+    // Both have the same ports; the client's own address arrives.
+    for (name, at) in names.iter().zip(&at) {
+        for port in [8080, 50_000] {
+            let said = soon(|| who(&user, (*at).into(), port));
+            assert_eq!(said, ((*name).to_owned(), user.address().to_string()));
+        }
+        user.run("busybox", ["ping", "-c1", "-W2", &at.to_string()])
+            .unwrap();
+    }
+    // From the hosts too, whoever holds it, and from other containers.
+    for node in [h1, h2, h3] {
+        soon(|| who(&node.host, at[0].into(), 8080));
+    }
+    h1.ok(format!("exec jenkins wget -qO- http://{}:8080/cgi-bin/who", at[1]).as_str())
+        .says(["artifactory"]);
+    h1.ok(format!("exec jenkins wget -qO- http://{}:8080/cgi-bin/who", at[0]).as_str())
+        .says(["jenkins"]);
+
+    // The host that holds an address dies: the service starts on another one, and its address is there.
+    let held = line(h1, &owners[1]).unwrap()["Node"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let (dead, alive) = if held == "h2" { (h2, h3) } else { (h3, h2) };
+    assert_eq!(dead.name(), held);
+    dead.host.machine().cut().unwrap();
+    soon(|| who(&user, at[1].into(), 8080).with_context(|| format!("{:?}", line(h1, &owners[1]))));
+    assert_eq!(line(h1, &owners[1]).unwrap()["Node"], alive.name());
+    // Back again, only one has it.
+    dead.host.machine().heal().unwrap();
+    h1.sees(dead, "up");
+    soon(|| {
+        let held = dead.host.machine().run("ip", ["-o", "addr"])?;
+        ensure!(!held.contains(&format!(" {}/32", at[1])), "{held}");
+        Ok(())
+    });
+    soon(|| who(&user, at[1].into(), 50_000));
+
+    // A service that is gone and comes back has the address it had.
+    h1.ok("down -t 0");
+    soon(|| {
+        ensure!(table(h2)?.is_empty(), "{:?}", table(h2));
+        ensure!(who(&user, at[0].into(), 8080).is_err());
+        Ok(())
+    });
+    h2.write("compose.yaml", TOOLS);
+    h2.ok("up -d");
+    assert_eq!(soon(|| address(h1, &owners[0])), at[0]);
+    soon(|| who(&user, at[0].into(), 8080));
+
+    // All of it is taken away again.
+    h3.ok("director release");
+    for node in [h1, h2, h3] {
+        soon(|| {
+            let machine = node.host.machine();
+            let seen = machine.run("ip", ["-o", "addr"])?;
+            ensure!(
+                at.iter().all(|a| !seen.contains(&format!(" {a}/32"))),
+                "{seen}"
+            );
+            let rules = machine.run("nft", ["list", "ruleset"])?;
+            ensure!(
+                !rules.contains("wharfie_director") && !rules.contains("led on by the cluster"),
+                "{rules}"
+            );
+            Ok(())
+        });
+    }
+}
+
+/// Addresses that files ask for, that others have, and that containers of no stack get.
+#[test]
+fn addresses_are_asked_for_probed_and_kept() {
+    let builder = Lab::builder().hosts(1).client("user");
+    let Some(cluster) = Cluster::with(builder, "asked", TOOLS) else {
+        return;
+    };
+    let h1 = cluster.node(1);
+    let user = cluster.lab().client("user").unwrap();
+    let [a, b, c, _] = h1.host.address().octets();
+    let at = |last: u8| Ipv4Addr::new(a, b, c, last);
+    h1.ok(format!("director init --range {} --default all", range(h1)).as_str());
+    // Another machine has one of them.
+    let taken = at(155);
+    user.run(
+        "ip",
+        [
+            "addr",
+            "add",
+            &format!("{taken}/24"),
+            "dev",
+            user.interface(),
+        ],
+    )
+    .unwrap();
+    let file = |service: &str, of: &str| {
+        format!(
+            "services:\n  {service}:\n    image: busybox\n    init: true\n    command: httpd -f -p 8080\n    x-wharfie: {{address: {of}}}\n"
+        )
+    };
+    h1.write("wrong.yaml", &file("web", "ten"));
+    h1.fails(2, "-f wrong.yaml up -d")
+        .says(["wrong.yaml:6:26", "neither an address such as"]);
+    h1.write("outside.yaml", &file("web", &at(240).to_string()));
+    h1.fails(1, "-f outside.yaml up -d")
+        .says(["is in none of the director's ranges"]);
+    assert_eq!(
+        h1.host
+            .engine()
+            .api("GET", "/containers/json?all=1", None)
+            .unwrap(),
+        Value::Array(vec![])
+    );
+    h1.write("good.yaml", &file("web", &at(160).to_string()));
+    h1.ok("-p one -f good.yaml up -d");
+    assert_eq!(address(h1, "one/web").unwrap(), at(160));
+    soon(|| user.http_get(&format!("http://{}:8080/", at(160))));
+    h1.fails(1, "-p two -f good.yaml up -d")
+        .says(["is that of one/web already"]);
+
+    // A container that somebody else started has one by its name.
+    docker(h1, "run -d --name cadvisor busybox httpd -f -p 8080");
+    let own = soon(|| address(h1, "cadvisor"));
+    soon(|| user.http_get(&format!("http://{own}:8080/")));
+    docker(h1, "rm -f cadvisor");
+    soon(|| {
+        ensure!(address(h1, "cadvisor").is_err());
+        Ok(())
+    });
+    docker(h1, "run -d --name cadvisor busybox httpd -f -p 8080");
+    assert_eq!(soon(|| address(h1, "cadvisor")), own);
+
+    // What somebody else has is not taken; what was taken away is put back.
+    h1.write("used.yaml", &file("web", &taken.to_string()));
+    h1.run("-p three -f used.yaml up -d");
+    soon(|| {
+        let said = h1.run("director status");
+        ensure!(
+            said.stdout
+                .contains("is used by another machine of the network"),
+            "{}",
+            said.stdout
+        );
+        Ok(())
+    });
+    let there = || h1.host.machine().run("ip", ["-o", "addr"]).unwrap();
+    assert!(!there().contains(&format!(" {taken}/32")), "{}", there());
+    h1.host
+        .machine()
+        .run(
+            "ip",
+            [
+                "addr",
+                "del",
+                &format!("{own}/32"),
+                "dev",
+                h1.host.machine().interface(),
+            ],
+        )
+        .unwrap();
+    soon(|| user.http_get(&format!("http://{own}:8080/")));
+}

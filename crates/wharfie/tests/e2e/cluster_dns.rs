@@ -41,13 +41,19 @@ struct It {
     named: Option<Spawned>,
 }
 
-/// A cluster with a machine of IT's beside it. None if there can be no lab here, or no server.
-fn cluster(hosts: usize, name: &str) -> Option<Cluster> {
-    if !Path::new(NAMED).exists() {
+/// Whether there is IT's server, and a program to ask with.
+fn is_installed() -> bool {
+    let there = Path::new(NAMED).exists();
+    if !there {
         assert!(std::env::var_os("CI").is_none(), "bind9 is not installed");
         eprintln!("skipped: bind9 is not installed");
-        return None;
     }
+    there
+}
+
+/// A cluster with a machine of IT's beside it. None if there can be no lab here, or no server.
+fn cluster(hosts: usize, name: &str) -> Option<Cluster> {
+    is_installed().then_some(())?;
     Cluster::with(Lab::builder().hosts(hosts).client("it"), name, SHOP)
 }
 
@@ -445,6 +451,25 @@ fn secondaries_of_it_keep_the_zone() {
     h1.write("all.zone", &exported);
     h1.ok("--dry-run dns import all.zone").never_says("add www");
 
+    // Nobody gets the whole zone without the key; who has it gets differences too.
+    let refused = it.dig(&a1, "apps.example.org AXFR");
+    assert!(refused.contains("Transfer failed"), "{refused}");
+    let sign = format!("-y hmac-sha256:to-it:{SECRET}");
+    let whole = it.dig(&a1, &format!("{sign} apps.example.org AXFR"));
+    assert!(
+        whole.contains("www.apps.example.org.\t3600\tIN\tA\t192.0.2.1"),
+        "{whole}"
+    );
+    let soa = whole.lines().find(|l| l.contains("\tSOA\t")).unwrap();
+    let serial = soa.split_whitespace().nth(6).unwrap();
+    h1.ok("dns add new A 192.0.2.7");
+    it.hears(&a1, "new.apps.example.org", &["192.0.2.7"]);
+    let difference = it.dig(&a1, &format!("{sign} apps.example.org IXFR={serial}"));
+    assert!(difference.contains("new.apps.example.org."), "{difference}");
+    assert!(
+        !difference.contains("www.apps.example.org."),
+        "{difference}"
+    );
     // A secondary gets it, signed, and follows every change at once.
     it.is_secondary_of(&[h1, h2]);
     it.hears(&own, "mail.apps.example.org", &["192.0.2.5"]);
@@ -457,25 +482,6 @@ fn secondaries_of_it_keep_the_zone() {
             .contains("received notify for zone 'apps.example.org'"),
         "{}",
         it.log()
-    );
-    // Nobody else gets the whole zone, and whoever does gets differences too.
-    let refused = it.dig(&a1, "apps.example.org AXFR");
-    assert!(refused.contains("Transfer failed"), "{refused}");
-    let sign = format!("-y hmac-sha256:to-it:{SECRET}");
-    let whole = it.dig(&a1, &format!("{sign} apps.example.org AXFR"));
-    assert!(
-        whole.contains("www.apps.example.org.\t3600\tIN\tA\t192.0.2.2"),
-        "{whole}"
-    );
-    let soa = it.short(&a1, "apps.example.org SOA");
-    let serial = soa[0].split_whitespace().nth(2).unwrap();
-    h1.ok("dns add new A 192.0.2.7");
-    it.hears(&a1, "new.apps.example.org", &["192.0.2.7"]);
-    let difference = it.dig(&a1, &format!("{sign} apps.example.org IXFR={serial}"));
-    assert!(difference.contains("new.apps.example.org."), "{difference}");
-    assert!(
-        !difference.contains("www.apps.example.org."),
-        "{difference}"
     );
     it.hears(&own, "new.apps.example.org", &["192.0.2.7"]);
     // With the primaries away it goes on.
@@ -493,4 +499,52 @@ fn secondaries_of_it_keep_the_zone() {
         ensure!(now.parse::<u32>()? > serial.parse::<u32>()?, "{soa:?}");
         Ok(())
     });
+}
+
+#[test]
+fn a_node_of_no_cluster_answers_too() {
+    if !is_installed() {
+        return;
+    }
+    let Some(cluster) = Cluster::apart(1, "lone", SHOP) else {
+        return;
+    };
+    let h1 = cluster.node(1);
+    let at = format!("@{}", address(h1));
+    let ask = |words: &str| {
+        let words = format!("+short +tries=1 +time=2 {at} {words}");
+        h1.program("dig", words.as_str()).stdout.trim().to_owned()
+    };
+    h1.ok("director init --zone apps.example.org");
+    h1.ok("up -d open");
+    for name in ["h1", "open", "open.lone"] {
+        soon(|| {
+            let heard = ask(&format!("{name}.apps.example.org"));
+            ensure!(heard == address(h1), "{name}: {heard:?}");
+            Ok(())
+        });
+    }
+    h1.ok("status").says(["All is well"]);
+    // Whatever ends the agent, its serial goes on.
+    let serial = || -> Result<u32> {
+        let soa = ask("apps.example.org SOA");
+        let word = soa.split_whitespace().nth(2).unwrap_or_default();
+        Ok(word.parse()?)
+    };
+    for _ in 0..30 {
+        h1.ok("dns add one A 192.0.2.1");
+        h1.ok("dns rm one");
+    }
+    let before = soon(serial);
+    h1.kill_agent();
+    h1.start_agent();
+    let after = soon(serial);
+    assert!(after >= before, "{after} after {before}");
+    h1.ok("dns add one A 192.0.2.1");
+    soon(|| {
+        ensure!(ask("one.apps.example.org") == "192.0.2.1");
+        Ok(())
+    });
+    assert!(serial().unwrap() > before);
+    h1.ok("down -t 0");
 }

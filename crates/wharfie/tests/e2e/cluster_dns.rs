@@ -36,13 +36,13 @@ const NAMED: &str = "/usr/sbin/named";
 const SECRET: &str = "c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0IHNlY3JldA==";
 
 /// IT's server, on a machine of its own.
-struct It {
-    machine: Machine,
+pub(crate) struct It {
+    pub(crate) machine: Machine,
     named: Option<Spawned>,
 }
 
 /// Whether there is IT's server, and a program to ask with.
-fn is_installed() -> bool {
+pub(crate) fn is_installed() -> bool {
     let there = Path::new(NAMED).exists();
     if !there {
         assert!(std::env::var_os("CI").is_none(), "bind9 is not installed");
@@ -58,7 +58,7 @@ fn cluster(hosts: usize, name: &str) -> Option<Cluster> {
 }
 
 impl It {
-    fn on(cluster: &Cluster) -> Self {
+    pub(crate) fn on(cluster: &Cluster) -> Self {
         let machine = cluster.lab().client("it").unwrap();
         let machine: &Machine = machine.as_ref();
         Self {
@@ -67,7 +67,7 @@ impl It {
         }
     }
 
-    fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         self.machine.address().to_string()
     }
 
@@ -78,7 +78,7 @@ impl It {
     }
 
     /// Answers for `example.org`, which has these records too, and asks others for everybody.
-    fn has_records(&mut self, records: &str) {
+    pub(crate) fn has_records(&mut self, records: &str) {
         let own = self.address();
         self.file(
             "example.org",
@@ -137,7 +137,7 @@ impl It {
     }
 
     /// The data of an answer, in order.
-    fn short(&self, server: &str, words: &str) -> Vec<String> {
+    pub(crate) fn short(&self, server: &str, words: &str) -> Vec<String> {
         let said = self.dig(server, &format!("+short {words}"));
         let lines = said.lines().filter(|l| !l.starts_with(";"));
         let mut lines: Vec<String> = lines.map(str::to_owned).collect();
@@ -147,7 +147,7 @@ impl It {
 
     /// Waits until an answer is as wanted.
     #[track_caller]
-    fn hears<T: AsRef<str>>(&self, server: &str, words: &str, wanted: &[T]) {
+    pub(crate) fn hears<T: AsRef<str>>(&self, server: &str, words: &str, wanted: &[T]) {
         let mut wanted: Vec<&str> = wanted.iter().map(AsRef::as_ref).collect();
         wanted.sort_unstable();
         soon(|| {

@@ -7,6 +7,7 @@ use serde_json::Value;
 use wharfie_lab::{Lab, Machine};
 
 use crate::cluster::{Cluster, Node};
+use crate::cluster_dns::{It, is_installed};
 use crate::stack::soon;
 
 /// Two servers with the same ports, none of which is mapped.
@@ -271,4 +272,128 @@ fn addresses_are_asked_for_probed_and_kept() {
         )
         .unwrap();
     soon(|| user.http_get(&format!("http://{own}:8080/")));
+}
+
+/// What a team has: several with the same ports, none of them mapped.
+const TOOLBOX: &str = "
+x-serve: &serve
+  image: busybox
+  init: true
+  restart: always
+  stop_grace_period: 0s
+services:
+  jenkins:
+    <<: *serve
+    command: sh -c 'mkdir /w; echo jenkins >/w/index.html; httpd -h /w -p 8080; exec httpd -f -h /w -p 50000'
+    expose: [8080, 50000]
+  artifactory:
+    <<: *serve
+    command: sh -c 'mkdir /w; echo artifactory >/w/index.html; httpd -h /w -p 8080; exec httpd -f -h /w -p 8081'
+    expose: [8080, 8081]
+  www:
+    <<: *serve
+    command: sh -c 'mkdir /w; echo www >/w/index.html; exec httpd -f -h /w -p 80'
+    expose: [80]
+  cadvisor:
+    <<: *serve
+    command: sh -c 'mkdir /w; echo cadvisor >/w/index.html; exec httpd -f -h /w -p 8080'
+    expose: [8080]
+";
+
+/// The founding example: IT delegates a sub-domain and gives some addresses, once.
+#[test]
+fn it_is_asked_once() {
+    if !is_installed() {
+        return;
+    }
+    let Some(cluster) = Cluster::with(Lab::builder().hosts(3).client("it"), "toolbox", TOOLBOX)
+    else {
+        return;
+    };
+    let [h1, h2, h3] = [1, 2, 3].map(|n| cluster.node(n));
+    let mut it = It::on(&cluster);
+    let own = it.address();
+    let glue = |node: &Node| format!("{0}.toolbox A {1}\n", node.name(), node.host.address());
+    let servers = |node: &Node| format!("toolbox NS {}.toolbox\n", node.name());
+    let records: String = cluster
+        .nodes()
+        .iter()
+        .map(|n| glue(n) + &servers(n))
+        .collect();
+    it.has_records(&records);
+    let range = range(h1);
+    h1.ok([
+        "director",
+        "init",
+        "--zone",
+        "toolbox.example.org",
+        "--title",
+        "The toolbox",
+        "--range",
+        &range,
+    ]);
+    h1.ok("up -d");
+    let tools = [
+        ("jenkins", vec![8080, 50_000]),
+        ("artifactory", vec![8080, 8081]),
+        ("www", vec![80]),
+        ("cadvisor", vec![8080]),
+    ];
+    // Each name, by way of IT's server, and each port.
+    let all_answer = || {
+        for (name, ports) in &tools {
+            soon(|| {
+                let found = it.short(&own, &format!("{name}.toolbox.example.org"));
+                let at = found.first().context("no address")?;
+                for port in ports {
+                    let (status, said) = it.machine.http_get(&format!("http://{at}:{port}/"))?;
+                    ensure!((status, said.trim()) == (200, *name), "{status} {said}");
+                }
+                Ok(())
+            });
+        }
+    };
+    all_answer();
+    let addresses = || {
+        tools
+            .iter()
+            .map(|(name, _)| address(h1, &format!("toolbox/{name}")))
+            .collect::<Result<Vec<_>>>()
+    };
+    let before = addresses().unwrap();
+    // The page of any node has links to all of them.
+    soon(|| {
+        let (_, page) = it
+            .machine
+            .http_get(&format!("http://{}/", h2.host.address()))?;
+        ensure!(page.contains("<h1>The toolbox</h1>"), "{page}");
+        ensure!(
+            page.contains("<a href=\"http://jenkins.toolbox.example.org:8080/\">jenkins</a>"),
+            "{page}"
+        );
+        ensure!(
+            page.contains("<a href=\"http://www.toolbox.example.org/\">www</a>"),
+            "{page}"
+        );
+        Ok(())
+    });
+    // Everything is started again.
+    for node in cluster.nodes() {
+        node.host.power_off().unwrap();
+    }
+    for node in cluster.nodes() {
+        node.host.power_on().unwrap();
+        node.begin();
+    }
+    cluster.is_whole();
+    all_answer();
+    assert_eq!(addresses().unwrap(), before);
+    // The host that has Jenkins dies.
+    let held = line(h1, "toolbox/jenkins").unwrap()["Node"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let dead = [h1, h2, h3].into_iter().find(|n| n.name() == held).unwrap();
+    dead.host.power_off().unwrap();
+    all_answer();
 }

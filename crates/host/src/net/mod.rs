@@ -39,7 +39,9 @@ pub use isolation::{IsolatedNetwork, Isolation, Isolator};
 pub use listening::{Listener, listeners};
 pub use mac::Mac;
 pub use netns::Namespace;
-pub use overlay::{Changes, Endpoint, Overlay, Overlays, VXLAN_PORT, bridges};
+pub use overlay::{
+    Cable, Changes, Endpoint, Overlay, Overlays, Shortcut, Shortcuts, VXLAN_PORT, bridges, cables,
+};
 pub use protocol::Protocol;
 pub use published::{Published, Publisher, Publishing};
 pub use purge::{Purged, purge, purgeable};

@@ -29,10 +29,10 @@ pub(crate) const PROTOCOL: u8 = 0x57;
 
 /// Bytes of `struct ifinfomsg`.
 const LINK_HEADER: usize = 16;
-/// What is read of devices: `IFLA_ADDRESS`, `IFLA_IFNAME`, `IFLA_MTU`, `IFLA_MASTER`, `IFLA_LINKINFO`,
-/// `IFLA_IFALIAS`. The rest is left out before the library sees it: for each attribute, counters
+/// What is read of devices: `IFLA_ADDRESS`, `IFLA_IFNAME`, `IFLA_MTU`, `IFLA_LINK`, `IFLA_MASTER`,
+/// `IFLA_LINKINFO`, `IFLA_IFALIAS`. The rest is left out before the library sees it: for each attribute, counters
 /// above all, it writes down what to say if it cannot be read, which takes longer than all else.
-const OF_LINKS: [u16; 6] = [1, 3, 4, 10, 18, 20];
+const OF_LINKS: [u16; 7] = [1, 3, 4, 5, 10, 18, 20];
 
 /// A change, and what may be the case already.
 #[derive(Debug, Clone)]

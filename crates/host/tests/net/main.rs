@@ -10,5 +10,6 @@ mod lab;
 mod overlay;
 mod published;
 mod purge;
+mod shortcut;
 mod talk;
 mod vip;

@@ -173,6 +173,10 @@ pub(crate) enum Expr {
         port: Option<Register>,
     },
     Masquerade,
+    /// Out by the device with this index, in tables of devices.
+    Forward {
+        device: Register,
+    },
     Fib {
         of: Fib,
         to: Register,
@@ -254,6 +258,7 @@ impl Expr {
             Self::Hash { .. } => "hash",
             Self::Nat { .. } => "nat",
             Self::Masquerade => "masq",
+            Self::Forward { .. } => "fwd",
             Self::Fib { .. } => "fib",
             Self::Extension { .. } => "match",
         }
@@ -372,6 +377,7 @@ impl Expr {
                 }
             }
             Self::Masquerade => {}
+            Self::Forward { device } => drop(data.u32_be(1, device.number())),
             Self::Fib { of, to } => {
                 // `NFT_FIB_RESULT_ADDRTYPE` of `NFTA_FIB_F_DADDR`
                 let (result, flags) = match of {

@@ -45,12 +45,14 @@ pub(super) struct Device {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Link {
     pub(super) name: String,
-    index: u32,
+    pub(super) index: u32,
+    /// The device at the other end of its cable, in whatever namespace.
+    pub(super) peer: Option<u32>,
     alias: String,
     address: Vec<u8>,
     mtu: u32,
     is_up: bool,
-    master: Option<u32>,
+    pub(super) master: Option<u32>,
     is_bridge: bool,
     vxlan: Option<Vxlan>,
     /// Whether the bridge floods nothing to it, learns nothing from it, and answers for it.
@@ -83,7 +85,7 @@ impl Links {
         self.0.iter()
     }
 
-    fn named(&self, name: &str) -> Option<&Link> {
+    pub(super) fn named(&self, name: &str) -> Option<&Link> {
         self.0.iter().find(|link| link.name == name)
     }
 }
@@ -107,6 +109,7 @@ impl Link {
                 LinkAttribute::IfAlias(alias) => link.alias.clone_from(alias),
                 LinkAttribute::Address(address) => link.address.clone_from(address),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::Link(peer) => link.peer = Some(*peer),
                 LinkAttribute::Controller(master) => link.master = Some(*master),
                 LinkAttribute::LinkInfo(infos) => infos.iter().for_each(|info| link.take(info)),
                 _ => {}

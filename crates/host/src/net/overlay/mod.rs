@@ -10,6 +10,7 @@
 
 mod device;
 mod forwarding;
+mod shortcut;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -18,6 +19,8 @@ use super::route::{Change, Route};
 use super::{Error, Mac, Namespace};
 use device::{Device, Links};
 use forwarding::Entries;
+
+pub use shortcut::{Cable, Shortcut, Shortcuts, cables};
 
 /// The port that IANA gave to VXLAN.
 pub const VXLAN_PORT: u16 = 4789;

@@ -40,7 +40,7 @@ pub use listening::{Listener, listeners};
 pub use mac::Mac;
 pub use netns::Namespace;
 pub use overlay::{
-    Cable, Changes, Endpoint, Overlay, Overlays, Shortcut, Shortcuts, VXLAN_PORT, bridges, cables,
+    Cable, Changes, Endpoint, Overlay, Overlays, Shortcut, Shortcuts, VXLAN_PORT, Watch, cables,
 };
 pub use protocol::Protocol;
 pub use published::{Published, Publisher, Publishing};

@@ -13,3 +13,4 @@ mod purge;
 mod shortcut;
 mod talk;
 mod vip;
+mod watch;

@@ -68,7 +68,7 @@ struct Vxlan {
 }
 
 /// The devices of a host.
-pub(super) struct Links(Vec<Link>);
+pub(super) struct Links(pub(super) Vec<Link>);
 
 impl Links {
     pub(super) fn read(route: &mut Route) -> Result<Self, Error> {
@@ -97,7 +97,7 @@ impl Link {
         self.is_bridge.then(|| (self.name.clone(), Mac(address)))
     }
 
-    fn of(message: &LinkMessage) -> Self {
+    pub(super) fn of(message: &LinkMessage) -> Self {
         let mut link = Self {
             index: message.header.index,
             is_up: message.header.flags.contains(LinkFlags::Up),
@@ -263,10 +263,10 @@ fn in_the_way(link: &Link, wanted: String) -> Error {
 }
 
 fn find(route: &mut Route, name: &str) -> Result<u32, Error> {
-    let links = Links::read(route)?;
-    links
-        .named(name)
-        .map(|link| link.index)
+    // Not a list of all: it waits for whoever changes any device.
+    route
+        .link(name)?
+        .map(|link| link.header.index)
         .ok_or_else(|| Error::System {
             doing: format!("find the device {name}"),
             reason: "it was removed as soon as it was made".into(),

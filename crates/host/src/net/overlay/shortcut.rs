@@ -17,6 +17,7 @@ use super::super::nft::{
 };
 use super::super::route::Route;
 use super::super::{Error, Mac, Namespace};
+use super::Watch;
 use super::device::{self, Link, Links};
 
 const TABLE: TableId<'static> = TableId {
@@ -62,7 +63,7 @@ pub struct Shortcut {
 
 /// The short ways of a host.
 pub struct Shortcuts {
-    route: Route,
+    watch: Watch,
     live: Live,
 }
 
@@ -70,7 +71,7 @@ impl Shortcuts {
     /// Those of a host.
     pub fn open(host: &Namespace) -> Result<Self, Error> {
         Ok(Self {
-            route: Route::open(host)?,
+            watch: Watch::open(host)?,
             live: Live::open(host, TABLE)?,
         })
     }
@@ -82,13 +83,18 @@ impl Shortcuts {
         overlays: &[Shortcut],
         cables: &BTreeSet<Cable>,
     ) -> Result<bool, Error> {
-        let links = Links::read(&mut self.route)?;
+        let links = self.watch.links()?;
         let table = table(&links, overlays, cables);
         if table.chains.is_empty() {
             let had = self.live.known().is_some();
             return self.live.remove().map(|()| had);
         }
         self.live.set(table)
+    }
+
+    /// Has the next look at devices be a look at all of them.
+    pub fn forget(&mut self) {
+        self.watch.forget();
     }
 
     /// Takes it all away.

@@ -68,6 +68,11 @@ pub fn overlays(world: &World) -> BTreeMap<String, Overlay> {
     // Whoever answers, then whoever runs, comes last and so counts where two have one address.
     let mut nodes: Vec<&Node> = world.nodes.iter().filter(|n| n.id != world.me).collect();
     nodes.sort_by_key(|n| (n.live, &n.id));
+    // By network, so that a network costs what is on it, however many others there are.
+    let nodes: Vec<(&Node, BTreeMap<&str, Vec<On>>)> = nodes
+        .into_iter()
+        .map(|node| (node, on_networks(node)))
+        .collect();
     for name in networks_here(world) {
         let Some(network) = world.networks.get(name) else {
             continue;
@@ -76,13 +81,12 @@ pub fn overlays(world: &World) -> BTreeMap<String, Overlay> {
             vni: network.vni,
             remote: BTreeMap::new(),
         };
-        for node in &nodes {
+        for (node, on) in &nodes {
             let Some(host) = node.address else {
                 continue;
             };
-            let mut containers: Vec<&super::Running> = node.containers.iter().collect();
-            containers.sort_by_key(|c| (c.state == crate::State::Running, &c.id));
-            let attachments = containers.iter().filter_map(|c| c.networks.get(name));
+            let containers = on.get(name).into_iter().flatten();
+            let attachments = containers.map(|(_, _, at)| *at);
             let all = node.own.get(name).into_iter().chain(attachments);
             for at in all.filter(|at| at.mac.is_some()) {
                 add(&mut overlay, at, host, network);
@@ -93,6 +97,25 @@ pub fn overlays(world: &World) -> BTreeMap<String, Overlay> {
         }
     }
     all
+}
+
+/// Somebody on a network: whether it runs, its id, and how it is there.
+type On<'a> = (bool, &'a str, &'a Attachment);
+
+/// The containers of a node by network: those that run come last.
+fn on_networks(node: &Node) -> BTreeMap<&str, Vec<On<'_>>> {
+    let mut on: BTreeMap<&str, Vec<On<'_>>> = BTreeMap::new();
+    for container in &node.containers {
+        let runs = container.state == crate::State::Running;
+        for (name, at) in &container.networks {
+            let all = on.entry(name).or_default();
+            all.push((runs, &container.id, at));
+        }
+    }
+    for all in on.values_mut() {
+        all.sort_by_key(|(runs, id, _)| (*runs, *id));
+    }
+    on
 }
 
 fn add(overlay: &mut Overlay, at: &Attachment, host: IpAddr, network: &super::Network) {

@@ -45,7 +45,9 @@ pub use lan::{
 pub use listening::{Listener, listeners};
 pub use mac::Mac;
 pub use netns::Namespace;
-pub use overlay::{Changes, Endpoint, Overlay, Overlays, VXLAN_PORT, bridges};
+pub use overlay::{
+    Cable, Changes, Endpoint, Overlay, Overlays, Shortcut, Shortcuts, VXLAN_PORT, Watch, cables,
+};
 pub use protocol::Protocol;
 pub use published::{Published, Publisher, Publishing};
 pub use purge::{Purged, purge, purgeable};

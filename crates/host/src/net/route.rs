@@ -1,7 +1,7 @@
 //! Devices, neighbours and routes: rtnetlink (`linux/rtnetlink.h`).
 
 use netlink_packet_core::{NetlinkDeserializable, NetlinkHeader, NetlinkSerializable};
-use netlink_packet_route::link::LinkMessage;
+use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::rule::RuleMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -29,10 +29,10 @@ pub(crate) const PROTOCOL: u8 = 0x57;
 
 /// Bytes of `struct ifinfomsg`.
 const LINK_HEADER: usize = 16;
-/// What is read of devices: `IFLA_ADDRESS`, `IFLA_IFNAME`, `IFLA_MTU`, `IFLA_MASTER`, `IFLA_LINKINFO`,
-/// `IFLA_IFALIAS`. The rest is left out before the library sees it: for each attribute, counters
+/// What is read of devices: `IFLA_ADDRESS`, `IFLA_IFNAME`, `IFLA_MTU`, `IFLA_LINK`, `IFLA_MASTER`,
+/// `IFLA_LINKINFO`, `IFLA_IFALIAS`. The rest is left out before the library sees it: for each attribute, counters
 /// above all, it writes down what to say if it cannot be read, which takes longer than all else.
-const OF_LINKS: [u16; 6] = [1, 3, 4, 10, 18, 20];
+const OF_LINKS: [u16; 7] = [1, 3, 4, 5, 10, 18, 20];
 
 /// A change, and what may be the case already.
 #[derive(Debug, Clone)]
@@ -191,6 +191,35 @@ impl Route {
         Ok(all.into_iter().filter_map(link).collect())
     }
 
+    /// One device, without a look at the others.
+    pub(crate) fn link(&mut self, name: &str) -> Result<Option<LinkMessage>, Error> {
+        let mut request = LinkMessage::default();
+        request.attributes = vec![LinkAttribute::IfName(name.to_owned())];
+        let mut bytes = Vec::new();
+        let sequence = self.socket.next_sequence();
+        let request = RouteNetlinkMessage::GetLink(request);
+        write(&mut bytes, &request, NLM_F_ACK, sequence);
+        for answer in self.socket.talk(&bytes)?.all {
+            match answer.said {
+                Said::Object { kind, body } => {
+                    if let Some(RouteNetlinkMessage::NewLink(link)) = read(kind, &shortened(&body))
+                    {
+                        return Ok(Some(link));
+                    }
+                }
+                Said::Done => {}
+                Said::Refused { errno, .. } if errno == Errno::NODEV.raw_os_error() => {
+                    return Ok(None);
+                }
+                Said::Refused { errno, words } => {
+                    let about = format!("to look at the device {name}");
+                    return Err(Error::refused(about, errno, words.as_deref()));
+                }
+            }
+        }
+        Ok(None)
+    }
+
     /// Makes changes, in order. One that is refused does not keep back the others; the first is
     /// told of, by its number in words from `describe`.
     pub(crate) fn change(
@@ -271,6 +300,11 @@ fn shortened(body: &[u8]) -> Vec<u8> {
     short
 }
 
+/// The change of a device that the kernel told of.
+pub(crate) fn told(kind: u16, body: &[u8]) -> Option<RouteNetlinkMessage> {
+    read(kind, &shortened(body))
+}
+
 fn read(kind: u16, body: &[u8]) -> Option<RouteNetlinkMessage> {
     let mut header = NetlinkHeader::default();
     header.message_type = kind;
@@ -279,8 +313,6 @@ fn read(kind: u16, body: &[u8]) -> Option<RouteNetlinkMessage> {
 
 #[cfg(test)]
 mod tests {
-    use netlink_packet_route::link::LinkAttribute;
-
     use super::*;
 
     #[test]

@@ -11,5 +11,7 @@ mod lan;
 mod overlay;
 mod published;
 mod purge;
+mod shortcut;
 mod talk;
 mod vip;
+mod watch;

@@ -87,6 +87,27 @@ impl Socket {
         }
     }
 
+    /// Has the kernel tell of its own accord what happens in a group.
+    pub(crate) fn join(&mut self, group: u32) -> Result<(), Error> {
+        let joined = self.raw.add_membership(group);
+        joined.map_err(|error| Error::system("listen to the kernel", error))
+    }
+
+    /// What the kernel has told of its own accord since; `None` if some of it was lost.
+    pub(crate) fn told(&mut self) -> Result<Option<Answers>, Error> {
+        let mut answers = Answers::default();
+        let mut complete = true;
+        loop {
+            match recv(self.raw.as_fd(), &mut self.buffer[..], RecvFlags::DONTWAIT) {
+                Ok((_, size)) => message::read(&self.buffer[..size], &mut answers),
+                Err(Errno::AGAIN) => return Ok(complete.then_some(answers)),
+                Err(Errno::INTR) => {}
+                Err(Errno::NOBUFS) => complete = false,
+                Err(error) => return Err(Error::system("listen to the kernel", error)),
+            }
+        }
+    }
+
     /// Waits for what the kernel tells of its own accord; nothing if there is nothing in this time.
     pub(crate) fn wait(&mut self, patience: Duration) -> Result<Answers, Error> {
         let patience = patience.max(Duration::from_millis(1)); // none at all would be for ever

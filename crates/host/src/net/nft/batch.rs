@@ -6,7 +6,7 @@ use super::super::netlink::message::{self, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE
 use super::super::netlink::{Said, Socket};
 use super::change::Op;
 use super::field::concatenated;
-use super::table::{Chain, ChainKind, Data, Key, Set, TableId, Value};
+use super::table::{Chain, ChainKind, Data, Family, Key, Set, TableId, Value};
 use super::{LONGEST_NAME, MARK, expr};
 use rustix::io::Errno;
 
@@ -144,7 +144,7 @@ impl Batch<'_> {
             Op::Chain(name, chain) => {
                 check_name(name)?;
                 send(NFT_MSG_NEWCHAIN, create, &|message| {
-                    write_chain(message, table, name, chain)
+                    write_chain(message, self.table, name, chain);
                 });
             }
             Op::DropChain(name) => send(NFT_MSG_DELCHAIN, ack, &|message| {
@@ -228,12 +228,15 @@ pub(super) fn comment(text: &str) -> Vec<u8> {
     bytes
 }
 
-fn write_chain(message: &mut Attributes<'_>, table: &str, name: &str, chain: &Chain) {
-    message.text(1, table).text(3, name);
+fn write_chain(message: &mut Attributes<'_>, table: TableId<'_>, name: &str, chain: &Chain) {
+    message.text(1, table.name).text(3, name);
     let Some(hook) = chain.hook else { return };
     message.nest(4, |inner| {
         inner.u32_be(1, hook.at as u32);
         inner.u32_be(2, hook.priority.cast_unsigned());
+        if table.family == Family::Netdev {
+            inner.text(3, name);
+        }
     });
     message.u32_be(5, hook.policy as u32);
     let kind = match hook.kind {

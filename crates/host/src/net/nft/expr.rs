@@ -177,6 +177,10 @@ pub(crate) enum Expr {
         port: Option<Register>,
     },
     Masquerade,
+    /// Out by the device with this index, in tables of devices.
+    Forward {
+        device: Register,
+    },
     Fib {
         of: Fib,
         to: Register,
@@ -258,6 +262,7 @@ impl Expr {
             Self::Hash { .. } => "hash",
             Self::Nat { .. } => "nat",
             Self::Masquerade => "masq",
+            Self::Forward { .. } => "fwd",
             Self::Fib { .. } => "fib",
             Self::Extension { .. } => "match",
         }
@@ -382,6 +387,7 @@ impl Expr {
                 }
             }
             Self::Masquerade => {}
+            Self::Forward { device } => drop(data.u32_be(1, device.number())),
             Self::Fib { of, to } => {
                 // `NFT_FIB_RESULT_ADDRTYPE` of `NFTA_FIB_F_SADDR` or `NFTA_FIB_F_DADDR`
                 let (result, flags) = match of {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
+use super::super::Mac;
 use super::super::netlink::attributes::Attributes;
 use super::MARK;
 use super::expr::{
@@ -371,6 +372,47 @@ impl Rule {
         self.step(Expr::Masquerade)
     }
 
+    /// The packet is for this hardware address.
+    pub(crate) fn destination_mac(self, mac: Mac) -> Self {
+        self.equals(Load::DestinationMac.step(SCRATCH), mac.0)
+    }
+
+    /// The packet is for several: its hardware address is a group's.
+    pub(crate) fn for_group(self) -> Self {
+        let load = Expr::Payload {
+            base: Base::Link,
+            offset: 0,
+            length: 1,
+            to: SCRATCH,
+        };
+        let bit = Expr::Bitwise {
+            from: SCRATCH,
+            to: SCRATCH,
+            mask: vec![1],
+            flip: None,
+        };
+        self.step(load).equals(bit, [1])
+    }
+
+    /// The packet leaves by a device.
+    pub(crate) fn forward(self, device: u32) -> Self {
+        let value = device.to_ne_bytes().to_vec();
+        self.step(Expr::Immediate { to: SCRATCH, value })
+            .step(Expr::Forward { device: SCRATCH })
+    }
+
+    /// The packet leaves by the device that a map has at some fields; if there is none, the next
+    /// rule says what becomes of it.
+    pub(crate) fn forward_by(self, fields: &[Load], map: &str) -> Self {
+        let lookup = Expr::Map {
+            map: map.to_owned(),
+            from: SCRATCH,
+            to: Some(SCRATCH),
+        };
+        let forward = Expr::Forward { device: SCRATCH };
+        self.steps(loads(fields)).step(lookup).step(forward)
+    }
+
     /// The steps as bytes: the list of a rule message.
     pub(super) fn write(&self, list: &mut Attributes<'_>) {
         for step in &self.steps {
@@ -415,12 +457,18 @@ pub(crate) enum End {
 /// What is loaded into the registers, one after another, to look it up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Load {
-    Address { end: End, ipv6: bool },
+    Address {
+        end: End,
+        ipv6: bool,
+    },
     Protocol,
     DestinationPort,
     InInterface,
     OutInterface,
     SourceMac,
+    DestinationMac,
+    /// This number.
+    Given(u32),
 }
 
 /// A name to compare with; a `*` at its end stands for anything.
@@ -439,7 +487,8 @@ impl Load {
             Self::Protocol => Type::Protocol,
             Self::DestinationPort => Type::Port,
             Self::InInterface | Self::OutInterface => Type::Interface,
-            Self::SourceMac => Type::Mac,
+            Self::SourceMac | Self::DestinationMac => Type::Mac,
+            Self::Given(_) => Type::Mark,
         }
     }
 
@@ -451,11 +500,15 @@ impl Load {
             Self::DestinationPort => port_load(to),
             Self::InInterface => meta(Meta::InName),
             Self::OutInterface => meta(Meta::OutName),
-            Self::SourceMac => Expr::Payload {
+            Self::SourceMac | Self::DestinationMac => Expr::Payload {
                 base: Base::Link,
-                offset: 6,
+                offset: if self == Self::SourceMac { 6 } else { 0 },
                 length: 6,
                 to,
+            },
+            Self::Given(number) => Expr::Immediate {
+                to,
+                value: number.to_ne_bytes().to_vec(),
             },
         }
     }

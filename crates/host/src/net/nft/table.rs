@@ -15,13 +15,15 @@ pub(crate) enum Family {
     /// IPv4 and IPv6.
     Inet = 1,
     Ip = 2,
+    /// Of one device. A chain with a hook has the name of its device.
+    Netdev = 5,
     Bridge = 7,
     Ip6 = 10,
 }
 
 impl Family {
     pub(super) fn from_number(number: u8) -> Option<Self> {
-        let all = [Self::Inet, Self::Ip, Self::Bridge, Self::Ip6];
+        let all = [Self::Inet, Self::Ip, Self::Netdev, Self::Bridge, Self::Ip6];
         all.into_iter().find(|family| *family as u8 == number)
     }
 }
@@ -38,6 +40,7 @@ impl fmt::Display for TableId<'_> {
         let family = match self.family {
             Family::Inet => "inet",
             Family::Ip => "ip",
+            Family::Netdev => "netdev",
             Family::Bridge => "bridge",
             Family::Ip6 => "ip6",
         };
@@ -103,6 +106,11 @@ impl Hook {
             priority,
             policy,
         }
+    }
+
+    /// In tables of devices: what comes in by one (`NF_NETDEV_INGRESS` has the number of `Prerouting`).
+    pub(crate) fn ingress(priority: i32) -> Self {
+        Self::filter(At::Prerouting, priority)
     }
 
     pub(crate) fn nat(at: At, priority: i32) -> Self {

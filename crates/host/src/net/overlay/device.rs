@@ -45,12 +45,14 @@ pub(super) struct Device {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Link {
     pub(super) name: String,
-    index: u32,
+    pub(super) index: u32,
+    /// The device at the other end of its cable, in whatever namespace.
+    pub(super) peer: Option<u32>,
     alias: String,
     address: Vec<u8>,
     mtu: u32,
     is_up: bool,
-    master: Option<u32>,
+    pub(super) master: Option<u32>,
     is_bridge: bool,
     vxlan: Option<Vxlan>,
     /// Whether the bridge floods nothing to it, learns nothing from it, and answers for it.
@@ -66,7 +68,7 @@ struct Vxlan {
 }
 
 /// The devices of a host.
-pub(super) struct Links(Vec<Link>);
+pub(super) struct Links(pub(super) Vec<Link>);
 
 impl Links {
     pub(super) fn read(route: &mut Route) -> Result<Self, Error> {
@@ -83,7 +85,7 @@ impl Links {
         self.0.iter()
     }
 
-    fn named(&self, name: &str) -> Option<&Link> {
+    pub(super) fn named(&self, name: &str) -> Option<&Link> {
         self.0.iter().find(|link| link.name == name)
     }
 }
@@ -95,7 +97,7 @@ impl Link {
         self.is_bridge.then(|| (self.name.clone(), Mac(address)))
     }
 
-    fn of(message: &LinkMessage) -> Self {
+    pub(super) fn of(message: &LinkMessage) -> Self {
         let mut link = Self {
             index: message.header.index,
             is_up: message.header.flags.contains(LinkFlags::Up),
@@ -107,6 +109,7 @@ impl Link {
                 LinkAttribute::IfAlias(alias) => link.alias.clone_from(alias),
                 LinkAttribute::Address(address) => link.address.clone_from(address),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::Link(peer) => link.peer = Some(*peer),
                 LinkAttribute::Controller(master) => link.master = Some(*master),
                 LinkAttribute::LinkInfo(infos) => infos.iter().for_each(|info| link.take(info)),
                 _ => {}
@@ -260,10 +263,10 @@ fn in_the_way(link: &Link, wanted: String) -> Error {
 }
 
 fn find(route: &mut Route, name: &str) -> Result<u32, Error> {
-    let links = Links::read(route)?;
-    links
-        .named(name)
-        .map(|link| link.index)
+    // Not a list of all: it waits for whoever changes any device.
+    route
+        .link(name)?
+        .map(|link| link.header.index)
         .ok_or_else(|| Error::System {
             doing: format!("find the device {name}"),
             reason: "it was removed as soon as it was made".into(),

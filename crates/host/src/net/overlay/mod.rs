@@ -10,6 +10,8 @@
 
 mod device;
 mod forwarding;
+mod shortcut;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -18,6 +20,9 @@ use super::route::{Change, Route};
 use super::{Error, Mac, Namespace};
 use device::{Device, Links};
 use forwarding::Entries;
+
+pub use shortcut::{Cable, Shortcut, Shortcuts, cables};
+pub use watch::Watch;
 
 /// The port that IANA gave to VXLAN.
 pub const VXLAN_PORT: u16 = 4789;
@@ -174,16 +179,6 @@ impl Overlays {
         self.route
             .change(&changes, |index| entries[index].to_string())
     }
-}
-
-/// The bridges of a host by name, with their hardware addresses.
-///
-/// # Errors
-/// The kernel does not tell.
-pub fn bridges(host: &Namespace) -> Result<BTreeMap<String, Mac>, Error> {
-    let mut route = Route::open(host)?;
-    let links = Links::read(&mut route)?;
-    Ok(links.all().filter_map(device::Link::bridge).collect())
 }
 
 fn check(overlays: &[Overlay]) -> Result<(), Error> {

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tracing::debug;
 use wharfie_core::network::{Attachment, BRIDGES, Cidr, Mac, bridge_name};
-use wharfie_host::net::{self, Namespace};
+use wharfie_host::net::{Namespace, Watch};
 
 use crate::agent::keeper::Keeper;
 
@@ -37,13 +37,28 @@ impl Keeper {
 /// The bridges of this host by name, with their hardware addresses.
 /// Those of the last look, if it fails: what is there must not be taken to be gone.
 pub(super) fn bridges() -> BTreeMap<String, Mac> {
-    static LAST: Mutex<BTreeMap<String, Mac>> = Mutex::new(BTreeMap::new());
+    #[derive(Default)]
+    struct Last {
+        watch: Option<Watch>,
+        bridges: BTreeMap<String, Mac>,
+    }
+    static LAST: Mutex<Option<Last>> = Mutex::new(None);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-    match Namespace::here().and_then(|host| net::bridges(&host)) {
-        Ok(read) => *last = read.into_iter().map(|(n, mac)| (n, Mac(mac.0))).collect(),
+    let last = last.get_or_insert_default();
+    let mut look = || {
+        let mut watch = match last.watch.take() {
+            Some(watch) => watch,
+            None => Watch::open(&Namespace::here()?)?,
+        };
+        let read = watch.bridges()?;
+        last.watch = Some(watch);
+        Ok::<_, wharfie_host::net::Error>(read)
+    };
+    match look() {
+        Ok(read) => last.bridges = read.into_iter().map(|(n, mac)| (n, Mac(mac.0))).collect(),
         Err(e) => debug!("{e}"),
     }
-    last.clone()
+    last.bridges.clone()
 }
 
 /// Routes of this host but those to networks of the cluster: where they lead, and by which device.

@@ -1,13 +1,13 @@
 //! What is set up in the network namespaces of containers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use wharfie_core::director::Led;
 use wharfie_core::network::balance::Balanced;
 use wharfie_core::network::{self, VipKey};
 use wharfie_host::net::{
-    ContainerFirewall, Error, Firewall, Gateway, Namespace, Replies, Vip, Vips,
+    Cable, ContainerFirewall, Error, Firewall, Gateway, Namespace, Replies, Vip, Vips, cables,
 };
 
 /// The network namespace of a running container, with the addresses of services in it.
@@ -19,7 +19,11 @@ pub(super) struct Inside {
     wall: Option<(ContainerFirewall, Firewall)>,
     /// Ways back of published connections.
     replies: Option<(Replies, Vec<Gateway>)>,
+    /// Its cables, and the networks that it was on when they were looked at.
+    cables: (Networks, BTreeSet<Cable>),
 }
+
+type Networks = BTreeMap<String, network::Attachment>;
 
 /// An address of the surrounding network in a container's namespace: of a service beside it, or its own.
 pub(super) fn of_lan(led: &Led, container: &network::Running) -> Option<Vip> {
@@ -59,6 +63,7 @@ impl Inside {
             wanted: Vec::new(),
             wall: None,
             replies: None,
+            cables: Default::default(),
         })
     }
 
@@ -70,6 +75,17 @@ impl Inside {
     /// Whether its process is still there: made anew it is another.
     pub(super) fn is_alive(&self) -> bool {
         self.is_of(self.pid)
+    }
+
+    /// The cables by which it is on its networks.
+    pub(super) fn cables(&mut self, networks: &Networks) -> &BTreeSet<Cable> {
+        let (known, found) = &mut self.cables;
+        if known != networks {
+            // Without them it is reached as well.
+            *found = cables(&self.namespace).unwrap_or_default();
+            known.clone_from(networks);
+        }
+        found
     }
 
     /// Makes it what is wanted; repairs what others broke.

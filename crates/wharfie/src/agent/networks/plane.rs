@@ -15,16 +15,18 @@ use wharfie_core::report::NetworkFault;
 use wharfie_edge::dns;
 use wharfie_edge::forward::Forwards;
 use wharfie_host::net::{
-    ENCRYPTION_DEVICE, IsolatedNetwork, Isolation, Isolator, Namespace, VXLAN_PORT,
+    Cable, ENCRYPTION_DEVICE, IsolatedNetwork, Isolation, Isolator, Namespace, VXLAN_PORT,
 };
 
 use super::drops::heard;
 use super::encrypt::{self, Cipher, Plans, Sealing};
 use super::faults::{PLAIN, PLANE, Round, network_of, standing};
 use super::inside::{Inside, Wanted, of_lan, vips};
+use super::laps::Laps;
 use super::ports::{Doors, Ports};
 use super::processes::Processes;
 use super::resolver;
+use super::shorten::Shorten;
 use super::spans::Spans;
 use super::view::Scene;
 use super::walls::{Holds, Walls, for_kernel, walls};
@@ -55,7 +57,8 @@ struct Look {
 #[derive(Default)]
 struct Plane {
     spans: Spans,
-    isolator: Option<Isolator>,
+    shorten: Shorten,
+    isolator: Option<(Isolator, Isolation)>,
     cipher: Cipher,
     ports: Ports,
     /// UDP port of the cluster.
@@ -68,6 +71,7 @@ struct Plane {
     inside: BTreeMap<String, Inside>,
     /// What goes wrong, as the others are told of it.
     faults: Round,
+    laps: Laps,
 }
 
 /// Keeps networks as they are to be, for ever.
@@ -103,7 +107,9 @@ pub(in crate::agent) async fn keep(keeper: Arc<Keeper>) {
             noted = Some(true);
         }
         let mut pause = REPAIR;
+        plane.laps.begin();
         let mut scene = keeper.scene();
+        plane.laps.lap("scene");
         let (changed, mut failed) = keeper.keep_bridges(&scene).await;
         if changed {
             scene = keeper.scene();
@@ -120,18 +126,23 @@ pub(in crate::agent) async fn keep(keeper: Arc<Keeper>) {
         standing(&scene)
             .into_iter()
             .for_each(|f| plane.faults.say(f));
+        plane.laps.lap("bridges");
         let resolvers = resolvers(&scene);
         let known = asked(&resolvers);
         let walls = scene.with(|world| walls(world, &known));
+        plane.laps.lap("walls");
         let made = scene.with(|world| Catalog::of(world, Outside::default()));
         catalog.send_replace(Arc::new(made));
+        plane.laps.lap("names");
         let deaf = server.listen(&resolvers).await.into_iter();
         failed.extend(deaf.map(|(at, error)| format!("nothing can be answered at {at}: {error}")));
         let mut doors = Doors::of(&scene);
         failed.append(&mut doors.clashes);
+        plane.laps.lap("doors");
         failed.extend(keeper.repair(&scene).await);
         let taken = forwards.set(&doors.forwards);
         failed.extend(doors.without(&taken));
+        plane.laps.lap("repair");
         let plans = encrypt::plans(&scene);
         let blocked = encrypt::blocked(&plans, &scene);
         let sealing = keeper.sealing();
@@ -140,6 +151,7 @@ pub(in crate::agent) async fn keep(keeper: Arc<Keeper>) {
         failed.extend(blocked);
         failed.into_iter().for_each(|f| plane.say(f));
         let new = plane.unknown(&scene, &walls);
+        plane.laps.lap("plans");
         let repair = repaired.elapsed() >= REPAIR;
         if repair {
             repaired = tokio::time::Instant::now();
@@ -169,6 +181,7 @@ pub(in crate::agent) async fn keep(keeper: Arc<Keeper>) {
             return;
         };
         plane = back;
+        plane.laps.end();
         let (lasting, young) = plane.faults.end();
         keeper.set_network_faults(PLANE, lasting);
         if !done || !ready || young {
@@ -297,15 +310,17 @@ impl Plane {
             true => self.cipher.apply(plans, sealing, repair),
             false => self.cipher.purge(),
         };
+        self.laps.lap("seal");
         let mut is_sealed = sealed.is_ok();
         if let Err(e) = sealed {
             failed.push(e.to_string());
         }
-        if let Err(e) = self.part(scene, plans) {
+        if let Err(e) = self.part(scene, plans, repair) {
             // A kernel without nftables has to do without.
             is_sealed &= matches!(e, wharfie_host::net::Error::NotSupported { .. });
             failed.push(e.to_string());
         }
+        self.laps.lap("part");
         let mut done = true;
         // Where it is not certain that nothing goes in clear, nothing new is joined.
         if is_sealed && let Err(e) = self.spans.apply(scene, repair) {
@@ -321,11 +336,18 @@ impl Plane {
             });
             done = false;
         }
-        failed.extend(self.serve((scene, doors), walls, pids, holds, repair));
+        self.laps.lap("spans");
+        let (faulty, cables) = self.serve((scene, doors), walls, pids, holds, repair);
+        failed.extend(faulty);
+        self.laps.lap("serve");
+        self.shorten
+            .apply(scene, self.spans.wanted(), cables, repair);
+        self.laps.lap("shorten");
         // Last: who comes by them finds the way back.
         if let Err(e) = self.ports.apply(doors, repair) {
             failed.push(e.to_string());
         }
+        self.laps.lap("ports");
         if !self.tidied {
             // An agent before this one may have left some.
             holds.tidy();
@@ -337,7 +359,12 @@ impl Plane {
     }
 
     /// Keeps networks apart on this host.
-    fn part(&mut self, scene: &Scene, plans: &Plans) -> Result<(), wharfie_host::net::Error> {
+    fn part(
+        &mut self,
+        scene: &Scene,
+        plans: &Plans,
+        repair: bool,
+    ) -> Result<(), wharfie_host::net::Error> {
         let own = |name: &String| scene.here().and_then(|n| n.own.get(name).copied());
         let networks = bridges(scene).map(|(name, object, bridge)| {
             let pools = object.pools().filter_map(|p| p.gateway);
@@ -361,21 +388,25 @@ impl Plane {
         };
         if isolation.networks.is_empty() {
             return match self.isolator.take() {
-                Some(mut isolator) => isolator.purge(),
+                Some((mut isolator, _)) => isolator.purge(),
                 None => Ok(()),
             };
         }
         let mut isolator = match self.isolator.take() {
-            Some(open) => open,
+            Some((open, known)) if known == isolation && !repair => {
+                self.isolator = Some((open, known));
+                return Ok(());
+            }
+            Some((open, _)) => open,
             None => Isolator::open(&Namespace::here()?)?,
         };
         isolator.apply(&isolation)?;
-        self.isolator = Some(isolator);
+        self.isolator = Some((isolator, isolation));
         Ok(())
     }
 
     /// Leads services' addresses to their tasks, in the namespaces of this node's containers; what
-    /// went wrong.
+    /// went wrong, and the cables of those whose namespaces are as they are to be.
     fn serve(
         &mut self,
         (scene, doors): (&Scene, &Doors),
@@ -383,7 +414,7 @@ impl Plane {
         pids: &BTreeMap<String, u32>,
         holds: &Holds,
         repair: bool,
-    ) -> Vec<String> {
+    ) -> (Vec<String>, BTreeSet<Cable>) {
         let balanced = scene.with(balance);
         let containers = scene
             .here()
@@ -403,7 +434,7 @@ impl Plane {
             let addresses: Vec<IpAddr> = at.flat_map(network::Attachment::addresses).collect();
             holds.hold(&addresses, now());
         }
-        let mut failed = Vec::new();
+        let (mut failed, mut cables) = (Vec::new(), BTreeSet::new());
         for (id, container) in served {
             let wall = walls.get(&service_of(container));
             let wall = wall.map(|rules| for_kernel(&container.name, rules, resolvers));
@@ -418,6 +449,9 @@ impl Plane {
                 Ok(true) => {
                     let at = container.networks.values();
                     holds.lift(at.flat_map(network::Attachment::addresses));
+                    if let Some(inside) = self.inside.get_mut(id) {
+                        cables.extend(inside.cables(&container.networks));
+                    }
                 }
                 Ok(false) => {}
                 Err(e) => {
@@ -427,7 +461,7 @@ impl Plane {
                 }
             }
         }
-        failed
+        (failed, cables)
     }
 
     /// The same for one container; whether it is there.

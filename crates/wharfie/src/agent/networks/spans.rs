@@ -23,6 +23,11 @@ impl Spans {
         self.wanted.is_empty()
     }
 
+    /// The overlays that there are.
+    pub(super) fn wanted(&self) -> &[Overlay] {
+        &self.wanted
+    }
+
     /// Joins the bridges of a network on all hosts.
     pub(super) fn apply(&mut self, scene: &Scene, repair: bool) -> Result<(), Error> {
         let Some(local) = scene.here().and_then(|n| n.address) else {

@@ -189,7 +189,7 @@ fn an_update_loses_no_request() {
     h1.ok("up -d --wait web");
     h1.ok("up -d client");
     let count = || -> anyhow::Result<(u64, u64)> {
-        let said = h1.ok("exec -T client cat /count");
+        let said = h1.run("exec -T client cat /count");
         let numbers: Vec<u64> = said
             .stdout
             .split_whitespace()

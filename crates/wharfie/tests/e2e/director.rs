@@ -397,3 +397,57 @@ fn it_is_asked_once() {
     dead.host.power_off().unwrap();
     all_answer();
 }
+
+/// What OctoCopDD was told is taken over: its names keep their addresses.
+#[test]
+fn what_octocopdd_had_goes_on() {
+    let Some(cluster) = Cluster::with(Lab::builder().hosts(1).client("user"), "import", TOOLS)
+    else {
+        return;
+    };
+    let h1 = cluster.node(1);
+    let user = cluster.lab().client("user").unwrap();
+    let [a, b, c, _] = h1.host.address().octets();
+    let zone = h1.path("toolbox.zone").display().to_string();
+    h1.write(
+        "ocdd.conf",
+        &format!(
+            "DEBUG=0\nNETWORK_DEVICE='{}'\nIP_SUBNET='{a}.{b}.{c}'\nIP_RANGE_START=150\nIP_RANGE_END=169\n\
+             TOOLBOX_SUBDOMAIN_NAME='toolbox.example.com'\nDNS_ZONE_FILE={zone}\n",
+            h1.host.machine().interface(),
+        ),
+    );
+    h1.write(
+        "toolbox.zone",
+        &format!(
+            "@ IN SOA dockerhost.toolbox.example.com. it.example.com. ( 3 3600 7200 3600 14400 )\n\
+             @ IN NS dockerhost.toolbox.example.com.\nwiki IN A {a}.{b}.{c}.200\n\
+             jenkins \t IN \t A \t {a}.{b}.{c}.163 \t ; ADDED-BY-OCDD-SCRIPT\n"
+        ),
+    );
+    h1.write("wrong.conf", "IP_SUBNET=10.0.0\nCOLOUR=red\n");
+    h1.fails(2, "director import wrong.conf")
+        .says(["wrong.conf:2: \"COLOUR\" is no setting of OctoCopDD"]);
+    docker(
+        h1,
+        "run -d --name tools_jenkins_1 --label com.docker.compose.project=tools --label com.docker.compose.service=jenkins busybox httpd -f -p 8080",
+    );
+    h1.ok("--dry-run director import ocdd.conf")
+        .says(["nothing is changed"]);
+    h1.fails(1, "director status")
+        .says(["there is no director"]);
+    h1.ok("director import ocdd.conf")
+        .says(["1 names keep their addresses; 1 records"]);
+    let at = soon(|| address(h1, "tools_jenkins_1"));
+    assert_eq!(at, Ipv4Addr::new(a, b, c, 163));
+    soon(|| user.http_get(&format!("http://{at}:8080/")));
+    soon(|| {
+        let said = h1.run("dns ls");
+        ensure!(
+            said.stdout.contains("wiki") && said.stdout.contains("jenkins"),
+            "{}",
+            said.stdout
+        );
+        Ok(())
+    });
+}

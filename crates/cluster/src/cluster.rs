@@ -2,7 +2,7 @@
 //!
 //! Until a token is made or used here nothing listens, and everything works for this node alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -126,6 +126,8 @@ pub struct Cluster {
     events: broadcast::Sender<Event>,
     /// What this node says of itself, also while it is alone.
     own: Mutex<Option<Vec<u8>>>,
+    /// Addresses of this host that are not told to others.
+    hidden: Mutex<BTreeSet<IpAddr>>,
     began: u64,
     /// It was removed from its cluster, and is in none since.
     expelled: AtomicBool,
@@ -153,6 +155,7 @@ impl Cluster {
             running: RwLock::default(),
             events: broadcast::channel(1024).0,
             own: Mutex::default(),
+            hidden: Mutex::default(),
             began: now_millis(),
             expelled: AtomicBool::new(false),
             changing: tokio::sync::Mutex::default(),
@@ -322,7 +325,7 @@ impl Cluster {
         let told = !self.config.advertise.is_empty();
         let seen = member.addresses.iter();
         let seen = seen.filter(|a| !told && !addresses.contains(a) && here.contains(a));
-        let seen: Vec<SocketAddr> = seen.copied().collect();
+        let seen = self.addresses(seen.copied().collect());
         addresses.extend(seen);
         let (mut old, mut new) = (member.addresses.clone(), addresses.clone());
         old.sort();
@@ -347,11 +350,18 @@ impl Cluster {
             return self.config.advertise.clone();
         }
         let bridges = Bridges::now();
+        let hidden = self.hidden.lock().unwrap_or_else(PoisonError::into_inner);
         found
             .into_iter()
             .filter(|a| is_reachable(a.ip()) && !bridges.have(a.ip()))
+            .filter(|a| !hidden.contains(&a.ip()))
             .take(8)
             .collect()
+    }
+
+    /// Addresses that this host may have, and that are not where it is to be reached: they come and go.
+    pub fn hide(&self, addresses: BTreeSet<IpAddr>) {
+        *self.hidden.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
     }
 
     async fn expelled(&self, mesh: &Mesh) {

@@ -213,7 +213,12 @@ fn what_is_reserved_for_the_gone_is_given_when_there_is_no_other() {
     assert_eq!(at(&all, "a"), of_a);
     apply(&given(&claims[1..], &all, &director, &lan, 3), &mut all);
     assert_eq!(at(&all, "c"), of_a);
-    assert_eq!(at(&all, "a"), Vec::<String>::new());
+    // Who comes back gets another one, and there is none.
+    let changes = given(&claims, &all, &director, &lan, 4);
+    assert!(
+        changes.faults[0].contains("shop/a has no address"),
+        "{changes:?}"
+    );
 }
 
 #[test]

@@ -92,7 +92,13 @@ pub fn allot(
                     changes.put.insert(claim.owner.clone(), address);
                 }
             }
-            Err(Why::Asked(words)) => changes.refused.push(words),
+            Err(Why::Asked(words)) => {
+                changes.refused.push(words);
+                // What it had it has no more: another one asked for it too, or it is given to nobody now.
+                if before.is_some() {
+                    changes.delete.insert(claim.owner.clone());
+                }
+            }
             Err(Why::None(words)) => {
                 changes.faults.push(words);
                 if before.is_some() {
@@ -100,11 +106,6 @@ pub fn allot(
                 }
             }
         }
-    }
-    // What was reserved for those who are gone is given away if there is no other.
-    for owner in taken.evicted {
-        changes.put.remove(&owner);
-        changes.delete.insert(owner);
     }
     changes
 }
@@ -119,7 +120,6 @@ struct Taken {
     of: BTreeMap<IpAddr, (Rank, Owner)>,
     /// Those who are gone, and since when.
     freed: BTreeMap<IpAddr, (Millis, Owner)>,
-    evicted: BTreeSet<Owner>,
 }
 
 /// Of two with one address the lower keeps it.
@@ -131,7 +131,6 @@ impl Taken {
         let mut taken = Self {
             of: BTreeMap::new(),
             freed: BTreeMap::new(),
-            evicted: BTreeSet::new(),
         };
         for (owner, address) in all.iter().filter(|(o, _)| !deleted.contains(o)) {
             for ip in address.all() {
@@ -158,13 +157,9 @@ impl Taken {
         !others && !kept
     }
 
-    /// Nobody else has it, or only somebody who is gone.
+    /// Nobody else has it, or only somebody who is gone: who comes back gets another one.
     fn take(&mut self, ip: IpAddr, rank: Rank, owner: &Owner) {
-        if let Some((_, gone)) = self.freed.remove(&ip)
-            && gone != *owner
-        {
-            self.evicted.insert(gone);
-        }
+        self.freed.remove(&ip);
         self.of.insert(ip, (rank, owner.clone()));
     }
 }
@@ -234,7 +229,8 @@ fn one(
                         && director.ranges.iter().any(|r| r.range.contains(*ip))
                 }
             };
-            free && place && !lan.taken.contains(ip)
+            let others = director.is_reserved(*ip, &claim.names);
+            free && place && !others && !lan.taken.contains(ip)
         };
         let reserved = director.reserved_for(&claim.names);
         let reserved = reserved.filter(|ip| ip.is_ipv6() == *ipv6 && stays(ip));

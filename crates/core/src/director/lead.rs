@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use wharfie_compose::model::Service;
 
 use super::{Address, Addresses, Owner};
+use crate::heal::Millis;
 use crate::network::publish;
 use crate::network::{Networks, Node, Running, World};
 use crate::seen::{Health, State};
@@ -69,6 +70,7 @@ fn all(world: &World, addresses: &Addresses, which: impl Fn(&Address) -> bool) -
     let Some(me) = world.nodes.iter().find(|n| n.id == world.me) else {
         return Vec::new();
     };
+    let first = first_owners(addresses);
     let mut all = Vec::new();
     for (owner, address) in held {
         let (tasks, here, network) = match owner {
@@ -101,7 +103,7 @@ fn all(world: &World, addresses: &Addresses, which: impl Fn(&Address) -> bool) -
                 }
             }
         };
-        for address in address.all() {
+        for address in address.all().filter(|ip| first.get(ip) == Some(&owner)) {
             let of = |t: &&IpAddr| t.is_ipv6() == address.is_ipv6();
             all.push(Led {
                 owner: owner.clone(),
@@ -113,6 +115,22 @@ fn all(world: &World, addresses: &Addresses, which: impl Fn(&Address) -> bool) -
         }
     }
     all
+}
+
+/// Of owners that have the same address, as two sides of a cut may give it, the one that keeps it.
+fn first_owners(addresses: &Addresses) -> BTreeMap<IpAddr, &Owner> {
+    let mut first: BTreeMap<IpAddr, (bool, Millis, &Owner)> = BTreeMap::new();
+    for (owner, address) in addresses.iter().filter(|(_, a)| a.freed.is_none()) {
+        let rank = (!address.asked, address.since, owner);
+        for ip in address.all() {
+            let entry = first.entry(ip).or_insert(rank);
+            *entry = rank.min(*entry);
+        }
+    }
+    first
+        .into_iter()
+        .map(|(ip, (_, _, owner))| (ip, owner))
+        .collect()
 }
 
 /// Ready tasks of a service by a network of the cluster, on whatever node.

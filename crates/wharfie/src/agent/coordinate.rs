@@ -204,7 +204,11 @@ impl Keeper {
             false => Puts::new(),
         };
         let shared = !mended.is_empty();
-        mended.extend(self.mend_addresses(stack, &kept.assignments));
+        let addresses = self.mend_addresses(stack, &kept.assignments);
+        // Who is just being cut off must not take what the others hold.
+        if !addresses.is_empty() && (self.is_alone() || self.is_confirmed(&self.view()).await) {
+            mended.extend(addresses);
+        }
         match self.put_networks(mended, "mend").await {
             Ok(records) => {
                 if shared {

@@ -8,6 +8,7 @@ use wharfie_core::reconcile::DownOptions;
 use wharfie_core::wanted::Definition;
 use wharfie_core::{Intent, Stack};
 
+use super::director;
 use super::keeper::{Keeper, STACK, with_replica};
 use super::slot::Kept;
 use super::world;
@@ -34,7 +35,7 @@ impl Keeper {
             *kept = Kept::default();
             self.show(&slot, &kept);
         }
-        let decided = |kind: &str| world::DECIDED.contains(&kind);
+        let decided = |kind: &str| world::DECIDED.contains(&kind) || director::is_of_director(kind);
         let keys = self.replica.keys().into_iter();
         let gone = keys.filter(|k| decided(&k.kind)).map(|k| (k, None));
         self.put_all(gone.collect(), "node rm").await.map(drop)

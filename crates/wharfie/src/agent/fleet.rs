@@ -3,7 +3,8 @@
 //! A node offers *services*: `engine` is its Engine's socket, `agent` its agent's API. To open one is
 //! to get a stream of bytes, wherever the node is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -64,6 +65,9 @@ pub(crate) trait Peers: Send + Sync + 'static {
 
     /// Tells the others what is seen here.
     fn publish(&self, _report: &Report) {}
+
+    /// Addresses that this host may have, and at which it is not to be looked for.
+    fn hide(&self, _addresses: BTreeSet<IpAddr>) {}
 }
 
 /// No other nodes.
@@ -244,6 +248,11 @@ impl Fleet {
     /// Tells the other nodes what is seen here.
     pub(crate) fn publish(&self, report: &Report) {
         self.peers.publish(report);
+    }
+
+    /// This host is not to be looked for at these addresses, should it have them.
+    pub(crate) fn hide(&self, addresses: BTreeSet<IpAddr>) {
+        self.peers.hide(addresses);
     }
 
     /// Tells the other nodes what was written here.

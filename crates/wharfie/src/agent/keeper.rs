@@ -352,8 +352,11 @@ impl Keeper {
         self.wake_planes();
     }
 
-    /// Whether nothing is wanted and nobody is at work.
+    /// Whether nothing is wanted, nobody is at work, and there are no addresses or names to look after.
     pub(super) fn is_idle(&self) -> bool {
+        if self.book.director().settings.is_some() {
+            return false;
+        }
         self.slots().iter().all(|slot| {
             let idle = |kept: &Kept| kept.stack.is_none() && kept.unfinished.is_none();
             !slot.is_asked() && slot.kept.try_lock().is_ok_and(|kept| idle(&kept))

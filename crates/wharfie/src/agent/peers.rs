@@ -1,6 +1,7 @@
 //! The other nodes, as the cluster connects them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use wharfie_cluster::transport::Stream;
 use wharfie_cluster::wire::{self, Opened};
 use wharfie_cluster::{Cluster, Event, Key, NodeId, Record, Services, State};
 use wharfie_core::assignment::{ASSIGNMENT, ROLLOUT};
-use wharfie_core::director::DIRECTOR;
+use wharfie_core::director::{DIRECTOR, RECORD};
 use wharfie_core::network::{NETWORK, SLICE};
 use wharfie_core::report::Report;
 use wharfie_host::BoxedStream;
@@ -64,7 +65,7 @@ impl Services for Streams {
             // They are decided anew.
             NODE => false,
             // The cluster's counts.
-            DIRECTOR => false,
+            DIRECTOR | RECORD => false,
             kind => !world::DECIDED.contains(&kind),
         }
     }
@@ -143,6 +144,10 @@ impl Peers for Joined {
     ) -> BoxFuture<'static, usize> {
         let cluster = Arc::clone(&self.cluster);
         Box::pin(async move { cluster.replicate(&records, wanted, patience).await })
+    }
+
+    fn hide(&self, addresses: BTreeSet<IpAddr>) {
+        self.cluster.hide(addresses);
     }
 
     fn publish(&self, report: &Report) {

@@ -2,6 +2,7 @@
 //! by each node for containers that are of no stack.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 
 use wharfie_cluster::Key;
 use wharfie_core::Stack;
@@ -10,6 +11,7 @@ use wharfie_core::director::{
     ADDRESS, Address, Changes, Claim, Director, Lan, Owner, allot, of_container, wanted,
 };
 use wharfie_core::report::NetworkFault;
+use wharfie_core::schedule::Standing;
 
 use crate::agent::keeper::{Keeper, Puts, now};
 use crate::failure::Failure;
@@ -90,7 +92,20 @@ impl Keeper {
         let claims = scene.with(|world| wanted(stack, assignments, world, director));
         let name = stack.project.name.as_str();
         let mine = |owner: &Owner| owner.stack() == Some(name);
-        allot(&claims, mine, &book.addresses, director, &self.lan(), now())
+        let mut changes = allot(&claims, mine, &book.addresses, director, &self.lan(), now());
+        // Whoever is expected back keeps what it holds.
+        let expected: BTreeSet<String> = self
+            .view()
+            .places
+            .into_iter()
+            .filter(|p| matches!(p.standing, Standing::Unsure(_)))
+            .map(|p| p.id)
+            .collect();
+        changes.put.retain(|owner, _| {
+            let before = book.addresses.get(owner);
+            !before.is_some_and(|a| a.freed.is_none() && expected.contains(&a.node))
+        });
+        changes
     }
 
     /// What is to be written of this node's containers that are of no stack.
@@ -108,6 +123,8 @@ impl Keeper {
             .containers
             .iter()
             .filter(|c| !stacks.contains_key(&c.project) && c.joined.is_empty() && !c.oneoff)
+            // Those of a stack that is just being taken down are none.
+            .filter(|c| c.revision.is_empty() && !c.dying)
             .filter(|c| !c.attachments.contains_key("none"))
             .filter_map(|c| of_container(&me, c, director))
             .collect();
@@ -154,8 +171,17 @@ impl Keeper {
             names: BTreeMap::new(),
             ..Lan::default()
         };
+        // Which of them are services' and not nodes' own.
+        let book = self.book.director();
+        let given: BTreeSet<IpAddr> = book.addresses.values().flat_map(Address::all).collect();
         for node in self.fleet.members() {
             lan.names.insert(node.id.clone(), node.name.clone());
+            let own = node.addresses.iter().filter_map(|text| {
+                let socket = text.parse::<SocketAddr>().map(|s| s.ip());
+                socket.or_else(|_| text.parse()).ok()
+            });
+            lan.taken
+                .extend(own.filter(|ip: &IpAddr| !given.contains(ip)));
             let Some(report) = self.fleet.report_of(&node) else {
                 continue;
             };

@@ -12,6 +12,8 @@ use wharfie_core::director::{
 pub(in crate::agent) struct DirectorBook {
     /// What people say; none as long as nobody did.
     pub(in crate::agent) settings: Option<Director>,
+    /// They were written by a newer version: what is in the kernel stays as it is.
+    pub(in crate::agent) unreadable: bool,
     /// Who has which address.
     pub(in crate::agent) addresses: Addresses,
     /// Records that people added, by [`record_name`](wharfie_core::director::record_name).
@@ -37,11 +39,15 @@ impl DirectorBook {
         let records = replica.list(RECORD)?;
         let all = settings.iter().chain(&addresses).chain(&records);
         let changed = all.map(|r| r.stamp.millis / 1_000).max().unwrap_or(0);
-        let settings = settings.iter().filter(|r| r.name == SETTINGS);
+        let said = settings.iter().filter(|r| r.name == SETTINGS);
+        let said: Vec<&Record> = said.filter(|r| r.value.is_some()).collect();
+        let settings = said.iter().find_map(|r| value::<Director>(r));
+        // Without a director nobody has an address; what is left of one means nothing.
+        let given = addresses.iter().filter(|_| !said.is_empty());
         Ok(Self {
-            settings: settings.filter_map(value).next(),
-            addresses: addresses
-                .iter()
+            unreadable: settings.is_none() && !said.is_empty(),
+            settings,
+            addresses: given
                 .filter_map(|r| Some((Owner::read(&r.name)?, value(r)?)))
                 .collect(),
             records: records

@@ -16,7 +16,7 @@ use wharfie_host::net::{
 use super::allot::faults;
 use super::page::Page;
 use super::zone;
-use crate::agent::keeper::{Keeper, now};
+use crate::agent::keeper::Keeper;
 use crate::agent::networks;
 
 /// Changes come in crowds: so long is waited for the others.
@@ -29,8 +29,6 @@ const HEARING: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_secs(1);
 /// So long is waited for somebody who has an address already.
 const PROBE: Duration = Duration::from_millis(60);
-/// An address that was chosen so long ago was probed then; in milliseconds.
-const NEW: i64 = 30_000;
 /// After so long an address that others used is tried again.
 const FORGET: Duration = Duration::from_secs(300);
 /// Neighbours are told again after these pauses: packets get lost.
@@ -51,6 +49,8 @@ pub(in crate::agent) struct Around {
     taken: Mutex<BTreeMap<IpAddr, Instant>>,
     /// Hardware addresses of this node's devices there.
     own: Mutex<BTreeSet<Mac>>,
+    /// Which node held each address, before this one did.
+    holders: Mutex<BTreeMap<IpAddr, String>>,
 }
 
 impl Keeper {
@@ -106,6 +106,8 @@ struct Held {
     gate: Gate,
     /// Where each address is, as last told.
     on: BTreeMap<IpAddr, String>,
+    /// The device that each belongs to, as last looked.
+    belongs: BTreeMap<IpAddr, String>,
     /// What others say on each device.
     heard: BTreeMap<String, Conflicts>,
     /// When somebody else said last that an address is his.
@@ -120,6 +122,7 @@ impl Held {
             redirector: Redirector::open(&host)?,
             gate: Gate::for_redirected(&host)?,
             on: BTreeMap::new(),
+            belongs: BTreeMap::new(),
             heard: BTreeMap::new(),
             disputed: BTreeMap::new(),
             host,
@@ -134,7 +137,7 @@ struct Wanted {
     led: Vec<Led>,
     /// Others, whose tasks it reaches all the same: who did not hear of a move gets there too.
     passed: Vec<Led>,
-    /// Those that were chosen a moment ago.
+    /// Those that may be somebody else's: no other node held them just before.
     new: BTreeSet<IpAddr>,
     subnets: BTreeSet<String>,
     /// Hardware addresses of the other nodes.
@@ -164,18 +167,30 @@ pub(in crate::agent) async fn keep(keeper: Arc<Keeper>) {
     let mut page = Page::default();
     loop {
         let book = keeper.book.director();
+        if book.unreadable {
+            let words = "the director's settings are of a newer version of wharfie: addresses stay as they are on this node until it is updated";
+            keeper.set_network_faults(SOURCE, faults([words.to_owned()]));
+            keeper.director_news.notified().await;
+            continue;
+        }
         let Some(director) = book.settings.clone() else {
             page = Page::default();
             if !tidied || held.is_some() {
                 tidied = true;
                 let done = tokio::task::spawn_blocking(move || give_back(held)).await;
                 held = None;
-                if let Ok(Err(e)) = done
-                    && !matches!(e, Error::NotSupported { .. })
-                {
-                    warn!("addresses of the director are not given back: {e}");
+                let failed = match done {
+                    Ok(Err(e)) if !matches!(e, Error::NotSupported { .. }) => Some(e),
+                    _ => None,
+                };
+                let words =
+                    |e: &Error| format!("addresses of the director are not given back: {e}");
+                keeper.set_network_faults(SOURCE, faults(failed.as_ref().map(words)));
+                if failed.is_some() {
+                    tidied = false;
+                    tokio::time::sleep(REPAIR).await;
+                    continue;
                 }
-                keeper.set_network_faults(SOURCE, BTreeSet::new());
             }
             keeper.director_news.notified().await;
             continue;
@@ -210,13 +225,14 @@ pub(in crate::agent) async fn keep(keeper: Arc<Keeper>) {
         if !done.added.is_empty() {
             tell_again(&keeper, done.added);
         }
-        failed.extend(done.failed);
-        let own = zone::addresses_here(Some(&director));
-        failed.extend(page.listen(&keeper, &own, director.page).await);
-        let pause = match failed.is_empty() {
+        // What the kernel refuses may be over soon; the rest waits for people.
+        let pause = match done.failed.is_empty() {
             true => REPAIR,
             false => AGAIN,
         };
+        failed.extend(done.failed);
+        let own = zone::addresses_here(&book);
+        failed.extend(page.listen(&keeper, &own, director.page).await);
         keeper.set_network_faults(SOURCE, faults(failed));
         tokio::select! {
             () = keeper.director_news.notified() => tokio::time::sleep(CROWD).await,
@@ -235,9 +251,11 @@ fn failing(error: &Error) -> Done {
 /// Gives everything back, also what an agent before this one held.
 fn give_back(held: Option<Held>) -> Result<(), Error> {
     let mut held = held.map_or_else(Held::open, Ok)?;
-    held.addresses.remove_all()?;
-    held.redirector.purge()?;
-    held.gate.set_open(false).map(drop)
+    // Each of them, whatever becomes of the others.
+    let addresses = held.addresses.remove_all().map(drop);
+    let redirected = held.redirector.purge();
+    let gate = held.gate.set_open(false).map(drop);
+    addresses.and(redirected).and(gate)
 }
 
 /// Tells neighbours again where addresses are.
@@ -304,12 +322,30 @@ impl Keeper {
         let led = scene.with(|world| lead(world, &book.addresses));
         let mut passed = scene.with(|world| beside(world, &book.addresses));
         passed.retain(|p| led.iter().all(|l| l.address != p.address));
-        let at = now();
         let me = self.fleet.id();
-        let new = book
+        // One that another node held until now was asked for then, and may be there for a moment.
+        let holders: BTreeMap<IpAddr, String> = book
             .addresses
             .values()
-            .filter(|a| a.node == me && at - a.since < NEW);
+            .flat_map(|a| a.all().map(|ip| (ip, a.node.clone())))
+            .collect();
+        let mut seen = self
+            .around
+            .holders
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let moved = |ip: &IpAddr| {
+            seen.get(ip)
+                .is_some_and(|node| !node.is_empty() && *node != me)
+        };
+        let new: BTreeSet<IpAddr> = holders.keys().filter(|ip| !moved(ip)).copied().collect();
+        for (ip, node) in holders {
+            // What is held here now was another's before, until it is somewhere else.
+            if node != me || !seen.contains_key(&ip) {
+                seen.insert(ip, node);
+            }
+        }
+        drop(seen);
         // Containers on this host: what comes from beside them goes back by way of the host.
         let containers = scene.here().into_iter().flat_map(|n| &n.containers);
         let of: BTreeSet<IpAddr> = containers
@@ -335,7 +371,7 @@ impl Keeper {
             led,
             passed,
             devices: devices.collect(),
-            new: new.flat_map(Address::all).collect(),
+            new,
             subnets,
             nodes: self.hardware(),
             device,
@@ -348,11 +384,18 @@ impl Held {
     fn apply(&mut self, wanted: &Wanted, repair: bool) -> Done {
         let mut done = Done::default();
         let mut wished = Vec::new();
+        if repair {
+            self.belongs.clear();
+        }
         for led in &wanted.led {
-            let device = match &wanted.device {
+            let known = self.belongs.get(&led.address);
+            let device = match wanted.device.as_ref().or(known) {
                 Some(device) => Ok(Some(device.clone())),
                 None => net::device_of(&self.host, led.address),
             };
+            if let Ok(Some(device)) = &device {
+                self.belongs.insert(led.address, device.clone());
+            }
             match device {
                 Ok(Some(device)) => wished.push(LanAddress {
                     address: led.address,
@@ -411,8 +454,13 @@ impl Held {
         if let Err(e) = announce(&self.host, &done.added) {
             done.failed.push(e.to_string());
         }
-        let refused = changes.refused.iter();
-        done.failed.extend(refused.map(|(_, e)| e.to_string()));
+        for (ip, e) in changes.refused {
+            done.failed.push(e.to_string());
+            if matches!(e, Error::AddressTaken { .. }) {
+                // This host's own: its service gets another one.
+                done.used.insert(ip, Mac([0; 6]));
+            }
+        }
         if repair && !changes.added.is_empty() {
             info!(addresses = ?changes.added, "somebody took addresses away: they are back");
         }

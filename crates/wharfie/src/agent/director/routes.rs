@@ -104,6 +104,13 @@ impl Keeper {
                 return usage(format!("ranges: {} and {} overlap", other.range, one.range));
             }
         }
+        for (name, address) in &wanted.reserved {
+            if !wanted.ranges.iter().any(|r| r.range.contains(*address)) {
+                return usage(format!(
+                    "reserve: {address} of {name} is in none of the ranges"
+                ));
+            }
+        }
         for key in &wanted.keys {
             if let Err(why) = TsigKey::new(&key.name, &key.algorithm, &key.secret) {
                 return usage(format!("key {}: {why}", key.name));

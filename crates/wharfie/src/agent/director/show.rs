@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use wharfie_core::director::{Address, Owner, is_ready};
+use wharfie_core::director::{Address, Director, Owner, is_ready};
 use wharfie_core::network::Running;
 use wharfie_core::seen::Health;
 
@@ -100,7 +100,11 @@ impl Keeper {
         let faults = faults.collect();
         lines.sort_by(|a, b| a.addresses.cmp(&b.addresses));
         DirectorTable {
-            settings: book.settings.clone(),
+            settings: book.settings.clone().map(|settings| Director {
+                // Nobody needs the secrets there.
+                keys: Vec::new(),
+                ..settings
+            }),
             lines,
             faults,
         }

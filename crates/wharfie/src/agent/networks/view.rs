@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use wharfie_core::Stack;
+use wharfie_core::director::Addresses;
 use wharfie_core::network::encrypt::Encryption;
 use wharfie_core::network::{Fixed, Node, Running, World};
 use wharfie_core::report::ReportedContainer;
@@ -126,7 +127,7 @@ impl Keeper {
             id: node.id.clone(),
             name: node.name.clone(),
             zone: node.labels.get(ZONE).cloned().unwrap_or_default(),
-            address: address(node),
+            address: address(node, &self.book.director().addresses),
             live: node.me || node.may_answer(),
             heard: node.me || report.is_some(),
             drained: self.book.is_drained(&node.id),
@@ -136,14 +137,16 @@ impl Keeper {
     }
 }
 
-/// Where other nodes send packets of a node's containers to: the first of its addresses, all know
-/// them in the same order.
-fn address(node: &api::Node) -> Option<IpAddr> {
+/// Where other nodes send packets of a node's containers to: the first of its addresses that is no
+/// service's, all know them in the same order.
+fn address(node: &api::Node, given: &Addresses) -> Option<IpAddr> {
     let read = |text: &String| {
         let socket = text.parse::<SocketAddr>().map(|s| s.ip());
         socket.or_else(|_| text.parse()).ok()
     };
-    let all: Vec<IpAddr> = node.addresses.iter().filter_map(read).collect();
+    let is_given = |ip: &IpAddr| given.values().any(|a| a.all().any(|g| g == *ip));
+    let all = node.addresses.iter().filter_map(read);
+    let all: Vec<IpAddr> = all.filter(|ip| !is_given(ip)).collect();
     let v4 = all.iter().find(|a| a.is_ipv4());
     v4.or(all.first()).copied()
 }

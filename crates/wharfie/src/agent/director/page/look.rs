@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -16,6 +16,8 @@ const WAIT: Duration = Duration::from_millis(400);
 const KEPT: Duration = Duration::from_secs(30);
 /// A port that nobody asked for is forgotten after so many others.
 const MOST: usize = 10_000;
+/// So many ports are asked at a time.
+const AT_ONCE: usize = 32;
 /// Bytes of an answer that are looked at.
 const BEGIN: usize = 512;
 
@@ -40,7 +42,11 @@ impl Known {
                 }
             }
         }
-        let answers = join_all(asked.iter().map(|port| ask(*port))).await;
+        let answers: Vec<&str> = stream::iter(asked.clone())
+            .map(ask)
+            .buffered(AT_ONCE)
+            .collect()
+            .await;
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.len() > MOST {
             seen.clear();

@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderValue, header};
-use axum::response::{Html, IntoResponse};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use wharfie_core::report::ReportedContainer;
 
@@ -21,10 +22,26 @@ use self::look::Known;
 use crate::agent::keeper::Keeper;
 use crate::api_director::DirectorLine;
 
+/// So many ports of a service are shown: an image may expose thousands.
+const PORTS: usize = 32;
+/// So many pages are made at a time.
+const PAGES: usize = 8;
+
 /// What answers browsers on this node.
-#[derive(Default)]
 pub(super) struct Page {
+    known: Arc<Known>,
+    making: Arc<Semaphore>,
     listening: BTreeMap<SocketAddr, AbortHandle>,
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self {
+            known: Arc::default(),
+            making: Arc::new(Semaphore::new(PAGES)),
+            listening: BTreeMap::new(),
+        }
+    }
 }
 
 impl Drop for Page {
@@ -37,6 +54,7 @@ impl Drop for Page {
 struct Shown {
     keeper: Arc<Keeper>,
     known: Arc<Known>,
+    making: Arc<Semaphore>,
 }
 
 impl Page {
@@ -65,7 +83,8 @@ impl Page {
                 Ok(listener) => {
                     let shown = Shown {
                         keeper: Arc::clone(keeper),
-                        known: Arc::default(),
+                        known: Arc::clone(&self.known),
+                        making: Arc::clone(&self.making),
                     };
                     let router = Router::new().route("/", get(show)).with_state(shown);
                     let task = tokio::spawn(async move {
@@ -83,8 +102,15 @@ impl Page {
     }
 }
 
-async fn show(State(shown): State<Shown>) -> impl IntoResponse {
-    let Shown { keeper, known } = shown;
+async fn show(State(shown): State<Shown>) -> Response {
+    let Shown {
+        keeper,
+        known,
+        making,
+    } = shown;
+    let Ok(_one) = making.try_acquire() else {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    };
     let table = keeper.director_table();
     let title = table.settings.map(|s| s.title).unwrap_or_default();
     let lines: Vec<DirectorLine> = table.lines.into_iter().filter(|l| !l.reserved).collect();
@@ -93,7 +119,7 @@ async fn show(State(shown): State<Shown>) -> impl IntoResponse {
         let of = line.containers.iter();
         let of = of.filter_map(|c| exposed.get(&(c.node.clone(), c.name.clone())));
         let own = line.ports.iter().cloned();
-        of.flatten().cloned().chain(own).collect()
+        own.chain(of.flatten().cloned()).take(PORTS).collect()
     };
     let asked = lines.iter().flat_map(|line| {
         let at = line.addresses.first().copied();

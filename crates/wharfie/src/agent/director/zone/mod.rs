@@ -421,7 +421,7 @@ impl Keeper {
                 let mut addresses = reached_at(&node.addresses, &given);
                 if addresses.is_empty() && node.me {
                     // It is of no cluster.
-                    addresses = here::addresses(book.settings.as_ref());
+                    addresses = here::addresses(book);
                     addresses.retain(|a| !given.contains(a));
                 }
                 Seen {

@@ -77,11 +77,12 @@ class Host:
 class Lab:
     """Hosts that all have the same image, and what their Engines say of containers."""
 
-    def __init__(self, program, kind, count):
+    def __init__(self, program, kind, count, client=None):
         self.program = program
-        made = run([program, "up", count, "--engine", kind]).splitlines()
+        made = run([program, "up", count, "--engine", kind, *(["--client", client] if client else [])]).splitlines()
         self.name = made[0].split()[0]
-        self.hosts = [Host(self, line.split()) for line in made[1:]]
+        machines = [line.split() for line in made[1:]]
+        self.hosts = [Host(self, words) for words in machines if len(words) == 3]
         first, *others = self.hosts
         image = subprocess.run(["docker", "-H", first.url, "save", "busybox"], check=True, capture_output=True).stdout
         for host in others:
@@ -94,6 +95,15 @@ class Lab:
         self.last, self.events = 0.0, []
         for host in self.hosts:
             self.watch(host)
+
+    def give(self, image, load_program):
+        """Puts an image of this program alone on all hosts, the same on each."""
+        packed = subprocess.run(["tar", "-C", load_program.parent, "-c", load_program.name], check=True, capture_output=True).stdout
+        first, *others = self.hosts
+        subprocess.run(["docker", "-H", first.url, "import", "-", f"{image}:latest"], input=packed, check=True, capture_output=True)
+        saved = subprocess.run(["docker", "-H", first.url, "save", image], check=True, capture_output=True).stdout
+        for host in others:
+            subprocess.run(["docker", "-H", host.url, "load", "-q"], input=saved, check=True, capture_output=True)
 
     def down(self):
         subprocess.run([self.program, "down", "--lab", self.name], capture_output=True)
@@ -282,6 +292,11 @@ class Swarms:
 
     def healed(self):
         until(lambda: [n[1] for n in self.nodes()] == ["Ready"] * len(self.lab.hosts))
+
+
+def percentile(values, share):
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share / 100))]
 
 
 def spread(values):

@@ -7,7 +7,7 @@ Asks each server for the name's address again and again, and connects to the add
 address: the one that a server says), until its input ends. Prints `ready`, and at the end one line of JSON:
 
   {"named": {SERVER: [[answered at, address or what else], ...]},   changes only
-   "met": [[begun at, ended at, what the task says, or null], ...]}
+   "met": [[begun at, ended at, what the task says or null, why not], ...]}
 
 Times are seconds of the wall clock, as in events of the Engine.
 """
@@ -89,21 +89,22 @@ class Client:
         self.trying[stream] = time.time()
         code = stream.connect_ex((self.address, self.port))
         if code not in (0, errno.EINPROGRESS):
-            self.end(stream, None)
+            self.end(stream, None, errno.errorcode[code])
         else:
             self.selector.register(stream, selectors.EVENT_READ, self.hear_task)
 
     def hear_task(self, stream):
+        said, why = None, "ended"
         try:
             # The task says who it is, and ends.
-            said = stream.recv(128).decode().strip()
-        except OSError:
-            said = None
+            said = stream.recv(128).decode().strip() or None
+        except OSError as e:
+            why = errno.errorcode[e.errno]
         self.selector.unregister(stream)
-        self.end(stream, said or None)
+        self.end(stream, said, why)
 
-    def end(self, stream, said):
-        self.met.append([self.trying.pop(stream), time.time(), said])
+    def end(self, stream, said, why):
+        self.met.append([self.trying.pop(stream), time.time(), said, None if said else why])
         stream.close()
 
     def run(self):
@@ -121,7 +122,7 @@ class Client:
                 late = time.time() - PATIENCE
                 for stream in [s for s, begun in self.trying.items() if begun < late]:
                     self.selector.unregister(stream)
-                    self.end(stream, None)
+                    self.end(stream, None, "late")
             for key, _ in self.selector.select(max(0, min(ask, connect) - time.monotonic())):
                 key.data(key.fileobj)
         print(json.dumps({"named": self.named, "met": self.met}), flush=True)

@@ -46,6 +46,7 @@ bench: ## against the reference, Swarm and the bare Engine, side by side
 	@scripts/bench-images
 	@scripts/bench-cluster
 	@scripts/bench-networks
+	@scripts/bench-director
 
 soak: prerequisites ## hours of random kills and edits: one host, a cluster (SOAK="--seconds 600" for less)
 	@scripts/soak $(SOAK)

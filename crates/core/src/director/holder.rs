@@ -22,7 +22,10 @@ pub struct Candidate {
 #[must_use]
 pub fn holder(owner: &str, current: &str, candidates: &[Candidate]) -> Option<String> {
     let ready: usize = candidates.iter().map(|c| c.ready).sum();
-    let others = candidates.iter().any(|c| !c.drained && c.tasks > 0);
+    // A node that is to have a task may not have its network yet: until then nobody would answer there.
+    let others = candidates
+        .iter()
+        .any(|c| !c.drained && c.tasks > 0 && (ready == 0 || c.ready > 0));
     let good = |c: &Candidate| {
         let leads = match ready {
             0 => c.tasks > 0,
@@ -90,6 +93,15 @@ mod tests {
             ..far
         };
         assert_eq!(chosen("a", &[leaving.clone(), node("b", 1, 1)]), "b");
-        assert_eq!(chosen("a", &[leaving]), "a");
+        assert_eq!(chosen("a", std::slice::from_ref(&leaving)), "a");
+        // The other one has not begun yet, and this one still leads somewhere; then it does, or this one ends.
+        let last = Candidate {
+            ready: 1,
+            ..leaving
+        };
+        assert_eq!(chosen("a", &[last.clone(), node("b", 0, 1)]), "a");
+        assert_eq!(chosen("a", &[last.clone(), node("b", 1, 1)]), "b");
+        let ended = Candidate { ready: 0, ..last };
+        assert_eq!(chosen("a", &[ended, node("b", 0, 1)]), "b");
     }
 }

@@ -112,6 +112,8 @@ struct Held {
     heard: BTreeMap<String, Conflicts>,
     /// When somebody else said last that an address is his.
     disputed: BTreeMap<IpAddr, Instant>,
+    /// The nodes that answered.
+    live: BTreeSet<String>,
 }
 
 impl Held {
@@ -125,6 +127,7 @@ impl Held {
             belongs: BTreeMap::new(),
             heard: BTreeMap::new(),
             disputed: BTreeMap::new(),
+            live: BTreeSet::new(),
             host,
         })
     }
@@ -146,6 +149,10 @@ struct Wanted {
     devices: BTreeSet<String>,
     /// The device that was said.
     device: Option<String>,
+    /// The nodes that answer.
+    live: BTreeSet<String>,
+    /// How many nodes there are.
+    count: usize,
 }
 
 /// What came of it.
@@ -375,6 +382,12 @@ impl Keeper {
             subnets,
             nodes: self.hardware(),
             device,
+            live: scene
+                .nodes()
+                .filter(|n| n.live)
+                .map(|n| n.id.clone())
+                .collect(),
+            count: scene.nodes().count(),
         }
     }
 }
@@ -450,7 +463,14 @@ impl Held {
             let wished = wished.iter().find(|w| w.address == *ip);
             wished.map(|w| (w.device.clone(), *ip))
         };
-        done.added = changes.added.iter().filter_map(device).collect();
+        // Neighbours may still send to a node that held one before and led it on; now it is away. Of those
+        // who are cut off the others may have taken them.
+        let gone = self.live.difference(&wanted.live).next().is_some();
+        let lost = gone && 2 * wanted.live.len() >= wanted.count;
+        self.live.clone_from(&wanted.live);
+        let held = wished.iter().map(|w| &w.address);
+        let told = held.filter(|ip| lost || changes.added.contains(ip));
+        done.added = told.filter_map(device).collect();
         if let Err(e) = announce(&self.host, &done.added) {
             done.failed.push(e.to_string());
         }

@@ -48,8 +48,9 @@ bench: ## against the reference, Swarm and the bare Engine, side by side
 	@scripts/bench-networks
 	@scripts/bench-director
 
-soak: prerequisites ## hours of random kills and edits: one host, a cluster (SOAK="--seconds 600" for less)
+soak: prerequisites ## hours of random kills and edits: one host, a cluster; of hostile packets (SOAK="--seconds 600" for less)
 	@scripts/soak $(SOAK)
+	@scripts/soak-dns $(SOAK)
 	@scripts/soak-cluster $(SOAK)
 
 clean: ## remove what builds and labs left

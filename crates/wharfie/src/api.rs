@@ -2,6 +2,7 @@
 //! JSON, one [`Message`] each.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use wharfie_core::heal::Trouble;
@@ -118,6 +119,12 @@ pub(crate) enum NodeState {
     Down,
     /// It is of the cluster no longer.
     Removed,
+}
+
+/// The host of an address that a node is reached at: with a port, or without one.
+pub(crate) fn host_of(address: &str) -> Option<IpAddr> {
+    let socket = address.parse::<SocketAddr>().map(|s| s.ip());
+    socket.or_else(|_| address.parse()).ok()
 }
 
 impl Node {

@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use wharfie_compose::model::Service;
-
 use super::{Address, Addresses, Owner};
 use crate::heal::Millis;
 use crate::network::publish;
-use crate::network::{Networks, Node, Running, World};
+use crate::network::{Node, Running, World};
 use crate::seen::{Health, State};
 use crate::wanted::Stack;
 
@@ -32,12 +30,6 @@ pub struct Led {
 pub fn is_ready(container: &Running) -> bool {
     let well = matches!(container.health, Health::None | Health::Healthy);
     container.state == State::Running && well && !container.dying
-}
-
-/// The network by which a service's tasks are reached: one that spans nodes, else one of their node.
-#[must_use]
-pub fn network_of<'a>(stack: &'a Stack, service: &Service, networks: &Networks) -> Option<&'a str> {
-    publish::network_of(stack, service, networks)
 }
 
 /// What this node does with the addresses that it holds.
@@ -90,7 +82,7 @@ fn all(world: &World, addresses: &Addresses, which: impl Fn(&Address) -> bool) -
                 let definition = stacks.get(stack.as_str());
                 let network = definition.and_then(|s| {
                     let of = s.project.any_service(service)?;
-                    network_of(s, of, world.networks)
+                    publish::network_of(s, of, world.networks)
                 });
                 match network {
                     // It is not there yet.

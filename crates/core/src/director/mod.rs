@@ -17,7 +17,7 @@ mod wanted;
 pub use address::{ADDRESS, Address, Addresses, Owner};
 pub use allot::{Changes, Lan, allot};
 pub use holder::{Candidate, holder};
-pub use lead::{Led, beside, is_ready, lead, network_of};
+pub use lead::{Led, beside, is_ready, lead};
 pub use range::Range;
 pub use records::{RECORD, RecordSet, record_name, record_of_name};
 pub use settings::{

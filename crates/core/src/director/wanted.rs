@@ -7,7 +7,7 @@ use super::settings::{Director, For};
 use super::{Candidate, Owner, lead};
 use crate::assignment::Assignments;
 use crate::extension::{self, LanAddress};
-use crate::network::{Node, World};
+use crate::network::{Node, World, publish};
 use crate::report::ReportedContainer;
 use crate::wanted::Stack;
 
@@ -54,8 +54,7 @@ pub fn wanted(
         };
         let none = BTreeMap::new();
         let tasks = assignments.get(name).map_or(&none, |a| &a.tasks);
-        let network = lead::network_of(stack, service, world.networks);
-        let bridge = network.filter(|n| world.networks.contains_key(*n));
+        let network = publish::network_of(stack, service, world.networks);
         let candidate = |node: &Node, task: Option<u32>| {
             let own = |number: u32| task.is_none_or(|t| t == number);
             let containers = node.containers.iter();
@@ -68,7 +67,7 @@ pub fn wanted(
                 node: node.id.clone(),
                 ready: ready.count(),
                 tasks: to_be.count(),
-                reaches: bridge.is_some_and(|n| node.own.contains_key(n)),
+                reaches: network.is_some_and(|n| node.own.contains_key(n)),
                 drained: node.drained,
             }
         };

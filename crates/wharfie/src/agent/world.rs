@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 use wharfie_cluster::Replica;
 use wharfie_core::assignment::{ASSIGNMENT, Assignments, ROLLOUT, Reported};
-use wharfie_core::director::{ADDRESS, Address};
+use wharfie_core::director::ADDRESS;
 use wharfie_core::heal::Millis;
 use wharfie_core::network::{NETWORK, SLICE, VIP};
 use wharfie_core::report::Report;
@@ -502,9 +502,7 @@ impl Keeper {
     /// Reads again what is wanted of nodes and where volumes are.
     pub(super) fn reread(&self) -> Result<(), Failure> {
         self.book.reread(&self.replica)?;
-        let given = self.book.director();
-        let given = given.addresses.values();
-        self.fleet.hide(given.flat_map(Address::all).collect());
+        self.fleet.hide(self.book.director().given());
         self.wake_planes();
         Ok(())
     }

@@ -1,8 +1,7 @@
 //! What is written of addresses of the surrounding network: by the coordinator of a stack for its services,
 //! by each node for containers that are of no stack.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeSet;
 
 use wharfie_cluster::Key;
 use wharfie_core::Stack;
@@ -10,10 +9,13 @@ use wharfie_core::assignment::Assignments;
 use wharfie_core::director::{
     ADDRESS, Address, Changes, Claim, Director, Lan, Owner, allot, of_container, wanted,
 };
+use wharfie_core::network::Cidr;
 use wharfie_core::report::NetworkFault;
 use wharfie_core::schedule::Standing;
 
 use crate::agent::keeper::{Keeper, Puts, now};
+use crate::agent::networks;
+use crate::api::host_of;
 use crate::failure::Failure;
 
 fn puts(changes: &Changes) -> Puts {
@@ -167,33 +169,28 @@ impl Keeper {
 
     /// What is known of the network around.
     fn lan(&self) -> Lan {
-        let mut lan = Lan {
-            names: BTreeMap::new(),
-            ..Lan::default()
-        };
+        let mut lan = Lan::default();
         // Which of them are services' and not nodes' own.
         let book = self.book.director();
-        let given: BTreeSet<IpAddr> = book.addresses.values().flat_map(Address::all).collect();
+        let given = book.given();
+        // The default route is everybody's.
+        let subnets = |routes: &[(Cidr, String)]| {
+            let to = routes.iter().map(|(to, _)| *to);
+            to.filter(|s| s.prefix() > 0).collect()
+        };
         for node in self.fleet.members() {
             lan.names.insert(node.id.clone(), node.name.clone());
-            let own = node.addresses.iter().filter_map(|text| {
-                let socket = text.parse::<SocketAddr>().map(|s| s.ip());
-                socket.or_else(|_| text.parse()).ok()
-            });
-            lan.taken
-                .extend(own.filter(|ip: &IpAddr| !given.contains(ip)));
+            let own = node.addresses.iter().filter_map(|a| host_of(a));
+            lan.taken.extend(own.filter(|ip| !given.contains(ip)));
             let Some(report) = self.fleet.report_of(&node) else {
                 continue;
             };
-            // The default route is everybody's.
-            let subnets = report.routes.iter().map(|(to, _)| *to);
-            let subnets = subnets.filter(|s| s.prefix() > 0);
-            lan.subnets.insert(node.id.clone(), subnets.collect());
+            lan.subnets.insert(node.id.clone(), subnets(&report.routes));
             lan.taken.extend(&report.taken);
         }
-        let own = super::super::networks::routes().into_iter();
-        let own = own.map(|(to, _)| to).filter(|s| s.prefix() > 0);
-        lan.subnets.insert(self.fleet.id(), own.collect());
+        // What was reported may be of a moment ago.
+        lan.subnets
+            .insert(self.fleet.id(), subnets(&networks::routes()));
         lan.taken.extend(self.taken());
         lan
     }

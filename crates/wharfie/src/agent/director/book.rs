@@ -1,10 +1,11 @@
 //! What the store says of the director.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use wharfie_cluster::{Record, Replica};
 use wharfie_core::director::{
-    ADDRESS, Addresses, DIRECTOR, Director, Owner, RECORD, RecordSet, SETTINGS,
+    ADDRESS, Address, Addresses, DIRECTOR, Director, Owner, RECORD, RecordSet, SETTINGS,
 };
 
 /// What the store says of addresses of the surrounding network and of the zone.
@@ -32,6 +33,11 @@ fn value<T: serde::de::DeserializeOwned>(record: &Record) -> Option<T> {
 }
 
 impl DirectorBook {
+    /// All addresses that somebody has, or that are reserved for him.
+    pub(in crate::agent) fn given(&self) -> BTreeSet<IpAddr> {
+        self.addresses.values().flat_map(Address::all).collect()
+    }
+
     /// Reads it. What cannot be understood is left out: it is of a newer version, or damaged.
     pub(in crate::agent) fn read(replica: &Replica) -> Result<Self, wharfie_cluster::Error> {
         let settings = replica.list(DIRECTOR)?;

@@ -202,8 +202,7 @@ pub(in crate::agent) async fn keep(keeper: Arc<Keeper>) {
             keeper.director_news.notified().await;
             continue;
         };
-        let unheard = keeper.scene().nodes().any(|n| !n.heard);
-        if begun.elapsed() < HEARING && unheard {
+        if begun.elapsed() < HEARING && keeper.scene().nodes().any(|n| !n.heard) {
             tokio::select! {
                 () = keeper.director_news.notified() => {}
                 () = tokio::time::sleep(HEARING / 10) => {}
@@ -359,9 +358,12 @@ impl Keeper {
             .flat_map(|c| c.networks.values())
             .flat_map(wharfie_core::network::Attachment::addresses)
             .collect();
+        let mut routes = networks::routes();
+        // The default route leads everywhere.
+        routes.retain(|(to, _)| to.prefix() > 0);
         let mut subnets: BTreeSet<String> = BTreeSet::new();
-        for (to, device) in networks::routes() {
-            if to.prefix() > 0 && device != director.device && of.iter().any(|a| to.contains(*a)) {
+        for (to, device) in &routes {
+            if *device != director.device && of.iter().any(|a| to.contains(*a)) {
                 subnets.insert(to.to_string());
             }
         }
@@ -371,8 +373,8 @@ impl Keeper {
         let device = director.device_of(&self.fleet.me().name).map(str::to_owned);
         let ends = director.ranges.iter().map(|r| r.range.first());
         let ends: Vec<IpAddr> = ends.collect();
-        let near = networks::routes().into_iter();
-        let near = near.filter(|(to, _)| to.prefix() > 0 && ends.iter().any(|a| to.contains(*a)));
+        let near = routes.into_iter();
+        let near = near.filter(|(to, _)| ends.iter().any(|a| to.contains(*a)));
         let devices = device.iter().cloned().chain(near.map(|(_, device)| device));
         Wanted {
             led,

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use wharfie_core::director::{self, Owner};
+use wharfie_core::director::Owner;
 use wharfie_core::network::firewall::Protocol;
-use wharfie_core::network::publish::{PublishedPort, publish};
+use wharfie_core::network::publish::{PublishedPort, network_of, publish};
 use wharfie_core::network::{Running, bridge_name};
 use wharfie_edge::forward::Port;
 use wharfie_host::net::{
@@ -95,7 +95,7 @@ impl Doors {
             let named = scene.stacks().iter().find(|s| s.project.name == *stack);
             let network = named.and_then(|s| {
                 let definition = s.project.any_service(service)?;
-                director::network_of(s, definition, networks)
+                network_of(s, definition, networks)
             });
             if let Some(network) = network {
                 let ways = self.ways.entry((stack.clone(), service.clone()));

@@ -1,11 +1,10 @@
 //! All that decisions about networks take: stacks, and what nodes report.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use wharfie_core::Stack;
-use wharfie_core::director::Addresses;
 use wharfie_core::network::encrypt::Encryption;
 use wharfie_core::network::{Fixed, Node, Running, World};
 use wharfie_core::report::ReportedContainer;
@@ -97,6 +96,8 @@ impl Keeper {
         let members = self.fleet.members();
         let entries = self.book.stacks();
         let me = self.fleet.id();
+        let director = self.book.director();
+        let given = director.given();
         let said = members.iter().filter_map(|node| {
             let said = self.fleet.report_of(node)?.encryption.clone()?;
             Some((node.id.clone(), said))
@@ -110,16 +111,17 @@ impl Keeper {
             nodes: members
                 .iter()
                 .filter(|n| n.state != NodeState::Removed)
-                .map(|n| self.seen_of(n))
+                .map(|n| self.seen_of(n, &given))
                 .collect(),
             stacks: entries.values().map(|e| Arc::clone(&e.stack)).collect(),
             book: self.book.networks(),
-            director: self.book.director(),
+            director,
             bridges: super::host::bridges().into_keys().collect(),
         }
     }
 
-    fn seen_of(&self, node: &api::Node) -> Node {
+    /// `given` are addresses of services, which are on nodes' devices for a while.
+    fn seen_of(&self, node: &api::Node, given: &BTreeSet<IpAddr>) -> Node {
         let report = self.fleet.report_of(node);
         let report = report.as_deref();
         let containers = report.map(|r| r.containers.iter().map(running).collect());
@@ -127,7 +129,7 @@ impl Keeper {
             id: node.id.clone(),
             name: node.name.clone(),
             zone: node.labels.get(ZONE).cloned().unwrap_or_default(),
-            address: address(node, &self.book.director().addresses),
+            address: address(node, given),
             live: node.me || node.may_answer(),
             heard: node.me || report.is_some(),
             drained: self.book.is_drained(&node.id),
@@ -139,14 +141,9 @@ impl Keeper {
 
 /// Where other nodes send packets of a node's containers to: the first of its addresses that is no
 /// service's, all know them in the same order.
-fn address(node: &api::Node, given: &Addresses) -> Option<IpAddr> {
-    let read = |text: &String| {
-        let socket = text.parse::<SocketAddr>().map(|s| s.ip());
-        socket.or_else(|_| text.parse()).ok()
-    };
-    let is_given = |ip: &IpAddr| given.values().any(|a| a.all().any(|g| g == *ip));
-    let all = node.addresses.iter().filter_map(read);
-    let all: Vec<IpAddr> = all.filter(|ip| !is_given(ip)).collect();
+fn address(node: &api::Node, given: &BTreeSet<IpAddr>) -> Option<IpAddr> {
+    let all = node.addresses.iter().filter_map(|a| api::host_of(a));
+    let all: Vec<IpAddr> = all.filter(|ip| !given.contains(ip)).collect();
     let v4 = all.iter().find(|a| a.is_ipv4());
     v4.or(all.first()).copied()
 }

@@ -12,6 +12,8 @@ use wharfie_core::report::Report;
 use wharfie_core::{Stack, network};
 use wharfie_edge::zone::{Entries, Name, Node, Port, Record, Service, Start, read_record};
 
+use crate::api::host_of;
+
 /// A node as the zone takes it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Seen {
@@ -285,8 +287,7 @@ fn offered(service: &model::Service) -> Vec<Port> {
 pub(super) fn reached_at(listed: &[String], given: &BTreeSet<IpAddr>) -> Vec<IpAddr> {
     let mut addresses = Vec::new();
     for text in listed {
-        let socket = text.parse::<std::net::SocketAddr>().map(|s| s.ip());
-        let Ok(address) = socket.or_else(|_| text.parse::<IpAddr>()) else {
+        let Some(address) = host_of(text) else {
             continue;
         };
         let address = address.to_canonical();

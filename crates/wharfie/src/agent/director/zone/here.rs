@@ -1,9 +1,8 @@
 //! The addresses of a host that is of no cluster: nobody has told where it is reached.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use wharfie_core::director::{Address, Ranges};
+use wharfie_core::director::Ranges;
 
 use crate::agent::director::DirectorBook;
 
@@ -14,7 +13,7 @@ const LOOKED_AT: u128 = 4_096;
 /// kernel sends nothing.
 pub(in crate::agent::director) fn addresses(book: &DirectorBook) -> Vec<IpAddr> {
     let ranges = book.settings.iter().flat_map(|s| &s.ranges);
-    let given: BTreeSet<IpAddr> = book.addresses.values().flat_map(Address::all).collect();
+    let given = book.given();
     // The way to one that this host may have itself does not lead to the network.
     let free = |r: &Ranges| {
         (0..LOOKED_AT)

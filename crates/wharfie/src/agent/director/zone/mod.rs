@@ -408,7 +408,7 @@ impl Keeper {
 
     /// The nodes, as the zone takes them. `answers` is whether this one answers.
     fn nodes_for_zone(&self, book: &DirectorBook, origin: &Name, answers: bool) -> Vec<Seen> {
-        let given: BTreeSet<IpAddr> = book.addresses.values().flat_map(|a| a.all()).collect();
+        let given = book.given();
         let origin = origin.to_string();
         let nodes = self.fleet.members().into_iter();
         let nodes = nodes.filter(|n| n.state != NodeState::Removed);

@@ -32,7 +32,7 @@ const CLUSTER: &str = "cluster";
 /// How long a node that has joined waits for its first link.
 const LINKED: Duration = Duration::from_secs(3);
 /// How long is waited for the address to listen at.
-const FREED: Duration = Duration::from_secs(2);
+const FREED: Duration = Duration::from_secs(6);
 /// How often members' own addresses are looked at.
 const ADDRESSES: Duration = Duration::from_secs(20);
 /// How often expired deletions are let go.
@@ -307,6 +307,8 @@ impl Cluster {
 
     /// The door is shut for strangers once there is no token any more.
     async fn close_door(&self, mesh: &Mesh) {
+        // A token that is being made opens it.
+        let _one = self.changing.lock().await;
         let open = mesh.with_replica(|r| join::any_open(r, now_millis())).await;
         if let Some(Ok(open)) = open {
             mesh.door().set_joining(open);
@@ -315,13 +317,14 @@ impl Cluster {
 
     /// Others must know where this node is.
     async fn tell_addresses(&self, mesh: &Arc<Mesh>) {
+        let here = mesh.addresses();
+        let mut addresses = self.addresses(here.clone());
+        mesh.say(&addresses);
         let roster = mesh.door().roster();
         let Some(member) = roster.members.get(&self.me()) else {
             return;
         };
-        let mut addresses = self.addresses(mesh.addresses());
         // Where others saw it, as long as it is still there.
-        let here = mesh.addresses();
         let told = !self.config.advertise.is_empty();
         let seen = member.addresses.iter();
         let seen = seen.filter(|a| !told && !addresses.contains(a) && here.contains(a));

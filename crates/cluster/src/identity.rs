@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use iroh::SecretKey;
+use ring::signature::{Ed25519KeyPair, KeyPair};
 
 use crate::id::NodeId;
 
@@ -17,7 +17,8 @@ const NEXT_FILE: &str = "node.key.next";
 /// An Ed25519 key (RFC 8032): whoever has it is the node.
 #[derive(Clone)]
 pub struct Identity {
-    key: SecretKey,
+    secret: [u8; 32],
+    id: NodeId,
 }
 
 impl std::fmt::Debug for Identity {
@@ -51,8 +52,16 @@ impl Identity {
     /// A key of its own, kept nowhere.
     #[must_use]
     pub fn new() -> Self {
+        Self::of(rand::random())
+    }
+
+    fn of(secret: [u8; 32]) -> Self {
+        // Any 32 bytes are a key, and the library refuses only another length.
+        let pair = Ed25519KeyPair::from_seed_unchecked(&secret).ok();
+        let public = pair.and_then(|p| p.public_key().as_ref().try_into().ok());
         Self {
-            key: SecretKey::generate(),
+            secret,
+            id: public.map_or(NodeId::NONE, NodeId),
         }
     }
 
@@ -96,9 +105,7 @@ impl Identity {
                 let key = key.ok_or_else(|| IdentityError::Damaged { path: path.clone() })?;
                 let private = fs::Permissions::from_mode(0o600);
                 fs::set_permissions(&path, private).map_err(failed)?;
-                Ok(Self {
-                    key: SecretKey::from_bytes(&key),
-                })
+                Ok(Self::of(key))
             }
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 let identity = Self::new();
@@ -139,13 +146,13 @@ impl Identity {
     /// Who has it.
     #[must_use]
     pub fn id(&self) -> NodeId {
-        NodeId(*self.key.public().as_bytes())
+        self.id
     }
 
     /// The key itself.
     #[must_use]
     pub fn secret(&self) -> [u8; 32] {
-        self.key.to_bytes()
+        self.secret
     }
 
     /// Either the whole key is there afterwards, or none.

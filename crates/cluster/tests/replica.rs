@@ -465,3 +465,38 @@ fn what_is_kept_of_one_kind_is_not_the_bound_of_another() {
         assert_eq!(moves.len(), 2);
     }
 }
+
+/// Many at once are there all, or none is; each is as if it had been written alone.
+#[test]
+fn several_objects_are_written_in_one() {
+    let (a, b) = (replica(0), replica(1));
+    put(&a, "first", Some(json!(1)), NOW);
+    let all = |names: &[&str]| names.iter().map(|n| (key(n), Some(json!(2)))).collect();
+    let options = Options { history: 1 };
+    let written = a.put_all(all(&["first", "second"]), ("note", NOW + 1), options);
+    let written = written.unwrap();
+    assert_eq!(
+        written.iter().map(|r| r.revision).collect::<Vec<_>>(),
+        [2, 1]
+    );
+    assert!(written[0].stamp < written[1].stamp);
+    assert_eq!(send(&written, &b, NOW + 1).applied.len(), 2);
+    assert_eq!(a.summary(NOW + 1), b.summary(NOW + 1));
+    // A version that must not be written: neither is the one before it.
+    let large = Value::String("x".repeat(LARGEST_VALUE));
+    let mut puts: Vec<(Key, Option<Value>)> = all(&["third"]);
+    puts.push((key("fourth"), Some(large)));
+    let refused = a.put_all(puts, ("note", NOW + 2), options);
+    assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
+    assert_eq!(a.get("stack", "third").unwrap(), None);
+    assert_eq!(a.summary(NOW + 2), b.summary(NOW + 2));
+    // Deletions too, and again nothing at all.
+    let gone = vec![(key("first"), None), (key("second"), None)];
+    a.put_all(gone, ("note", NOW + 3), options).unwrap();
+    assert!(a.list("stack").unwrap().is_empty());
+    assert!(
+        a.put_all(Vec::new(), ("note", NOW + 4), options)
+            .unwrap()
+            .is_empty()
+    );
+}

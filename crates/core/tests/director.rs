@@ -6,7 +6,8 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 use wharfie_core::director::{
-    Address, Addresses, Candidate, Changes, Claim, Director, Lan, Owner, Ranges, allot,
+    Address, Addresses, Candidate, Changes, Claim, Director, Families, Lan, Owner, Ranges, Way,
+    allot,
 };
 
 const DAY: i64 = 24 * 3_600_000;
@@ -28,7 +29,7 @@ fn lan() -> Lan {
     Lan {
         names: nodes.map(|n| (n.to_owned(), n.to_owned())).into(),
         subnets: nodes.map(|n| (n.to_owned(), subnets.to_vec())).into(),
-        taken: BTreeSet::new(),
+        ..Lan::default()
     }
 }
 
@@ -43,6 +44,7 @@ fn claim(service: &str, asked: &[&str], nodes: &[&str]) -> Claim {
         owner: Owner::service("shop", service),
         names: vec![service.to_owned()],
         asked: asked.iter().map(|a| a.parse().unwrap()).collect(),
+        families: Families::BOTH,
         candidates: nodes.iter().map(candidate).collect(),
     }
 }
@@ -237,6 +239,57 @@ fn a_nodes_own_range_is_that_nodes() {
     }
 }
 
+/// Between the families nothing is translated: an address without a way behind it is given to nobody.
+#[test]
+fn addresses_are_of_families_that_lead_somewhere() {
+    let (both, lan) = (
+        director(&["10.0.0.11-10.0.0.30", "fd00::11-fd00::30"]),
+        lan(),
+    );
+    let four = Families {
+        v4: Way::Open,
+        v6: Way::Closed,
+    };
+    let mut all = Addresses::new();
+    let old = |asked: &[&str]| Claim {
+        families: four,
+        ..claim("old", asked, &["n1"])
+    };
+    apply(&given(&[old(&[])], &all, &both, &lan, 1), &mut all);
+    let first = at(&all, "old");
+    assert!(
+        first.len() == 1 && first[0].starts_with("10.0.0."),
+        "{first:?}"
+    );
+    // Its network gets IPv6, and loses it again; what it had stays.
+    let new = [claim("old", &[], &["n1"])];
+    apply(&given(&new, &all, &both, &lan, 2), &mut all);
+    assert_eq!((at(&all, "old").len(), &at(&all, "old")[0]), (2, &first[0]));
+    let unknown = [Claim {
+        families: Families::default(),
+        ..new[0].clone()
+    }];
+    assert_eq!(given(&unknown, &all, &both, &lan, 3), Changes::default());
+    apply(&given(&[old(&[])], &all, &both, &lan, 4), &mut all);
+    assert_eq!(at(&all, "old"), first);
+    // Who asks is told, and has no others.
+    let refused = given(&[old(&["fd00::20"])], &all, &both, &lan, 5).refused;
+    assert!(
+        refused[0].contains("fd00::20 leads nowhere: its network has no IPv6"),
+        "{refused:?}"
+    );
+    let mut all = Addresses::new();
+    let asked = [claim("web", &["fd00::20"], &["n1"])];
+    apply(&given(&asked, &all, &both, &lan, 6), &mut all);
+    assert_eq!(at(&all, "web"), ["fd00::20"]);
+    let six = director(&["fd00::11-fd00::30"]);
+    let faults = given(&[old(&[])], &all, &six, &lan, 7).faults;
+    assert!(
+        faults[0].contains("shop/old has no address: its network has no IPv6"),
+        "{faults:?}"
+    );
+}
+
 proptest! {
     /// Two sides of a cut give addresses away by themselves; when they meet, each coordinator mends its
     /// own stacks. Then nobody shares an address, all are in the ranges, and nothing is left to do.
@@ -281,4 +334,83 @@ proptest! {
             prop_assert_eq!(allot(claims, mine, &all, &director, &lan, 20), Changes::default());
         }
     }
+}
+
+/// What a node that comes back hears, one after the other, in any order.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Heard {
+    /// The address was taken over by `n2`.
+    Address,
+    /// The task is on `n2`.
+    Assignment,
+    /// It runs there.
+    Report,
+    /// The task that ran here in isolation has ended.
+    Ended,
+}
+
+proptest! {
+    /// A node was cut off, and another one took over its address and its task. Back again it may be the
+    /// one that decides, and hears of all that piece by piece. What it would write is newer than what the other
+    /// one wrote, and would count: so it writes nothing until it has heard all of it, and then nothing is left to
+    /// do. The address is where it was taken to.
+    #[test]
+    fn who_comes_back_takes_nothing_back(
+        order in Just(vec![Heard::Address, Heard::Assignment, Heard::Report, Heard::Ended]).prop_shuffle(),
+        reaches: bool,
+    ) {
+        let (director, lan) = (director(&["10.0.0.11-10.0.0.30"]), lan());
+        let mut all = Addresses::new();
+        apply(&given(&[claim("web", &[], &["n1"])], &all, &director, &lan, 1), &mut all);
+        let owner = Owner::service("shop", "web");
+        let taken_over = Address { node: "n2".to_owned(), ..all[&owner].clone() };
+        let settling = Lan { waited_for: ["n1", "n2"].map(str::to_owned).into(), ..lan.clone() };
+        let claims = |heard: &[Heard]| {
+            let has = |what| heard.contains(&what);
+            let node = |node: &str, ready: bool, tasks: bool, reaches: bool| Candidate {
+                node: node.to_owned(),
+                ready: usize::from(ready),
+                tasks: usize::from(tasks),
+                reaches,
+                drained: false,
+            };
+            let moved = has(Heard::Assignment);
+            let here = node("n1", !has(Heard::Ended), !moved, true);
+            let there = node("n2", has(Heard::Report), moved, reaches || has(Heard::Report));
+            vec![Claim { candidates: vec![here, there], ..claim("web", &[], &[]) }]
+        };
+        let mut flaps = false;
+        for step in 0..=order.len() {
+            let heard = &order[..step];
+            if heard.last() == Some(&Heard::Address) {
+                all.insert(owner.clone(), taken_over.clone());
+            }
+            prop_assert_eq!(given(&claims(heard), &all, &director, &settling, 5), Changes::default());
+            flaps |= !given(&claims(heard), &all, &director, &lan, 5).put.is_empty();
+        }
+        // This is what it is for: the address came before what explains it.
+        if order[0] == Heard::Address && !reaches {
+            prop_assert!(flaps);
+        }
+        prop_assert_eq!(given(&claims(&order), &all, &director, &lan, 6), Changes::default());
+        prop_assert_eq!(&all[&owner].node, "n2");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_left_alone() {
+    let (director, lan) = (director(&["10.0.0.11-10.0.0.12"]), lan());
+    let lan = Lan {
+        unreadable: [Owner::service("shop", "web")].into(),
+        taken: ["10.0.0.11".parse().unwrap()].into(),
+        ..lan
+    };
+    let claims = ["web", "db"].map(|s| claim(s, &[], &["n1"]));
+    let changes = given(&claims, &Addresses::new(), &director, &lan, 1);
+    assert_eq!(changes.put.len(), 1, "{changes:?}");
+    assert_eq!(at(&changes.put, "db"), ["10.0.0.12"]);
+    assert!(
+        changes.delete.is_empty() && changes.faults.is_empty(),
+        "{changes:?}"
+    );
 }

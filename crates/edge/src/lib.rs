@@ -4,7 +4,9 @@
 mod bind;
 mod counters;
 pub mod dns;
-
 pub mod forward;
-
+mod listening;
+mod places;
 pub mod zone;
+
+pub use places::{Place, Places};

@@ -156,6 +156,7 @@ fn held(host: &Namespace, count: u32, row: &mut dyn FnMut(&str, Vec<Duration>)) 
     let on = |address| LanAddress {
         address,
         device: "br0".into(),
+        lasts: None,
     };
     let mut addresses = LanAddresses::open(host).unwrap();
     let all: Vec<LanAddress> = (1..=count).map(|number| on(service(number))).collect();
@@ -235,6 +236,7 @@ impl Director {
         let address = LanAddress {
             address: address.parse().unwrap(),
             device: device.to_owned(),
+            lasts: None,
         };
         let led = led(address.address, &[task.parse().unwrap()]);
         let mut redirector = Redirector::open(&host).unwrap();
@@ -254,7 +256,9 @@ impl Director {
     }
 
     fn announce(&self) {
-        let LanAddress { address, device } = &self.address;
+        let LanAddress {
+            address, device, ..
+        } = &self.address;
         announce(&self.host, device, &[*address]).unwrap();
     }
 

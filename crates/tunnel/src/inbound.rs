@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::{Packet, Tunn, TunnResult};
-use noq_udp::RecvMeta;
+use quinn_udp::RecvMeta;
 
 use crate::batch::deliver;
 use crate::coalesce::Coalescer;

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use noq_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use rustix::net::sockopt::{
     Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
 };
@@ -75,7 +75,7 @@ impl Socket {
 
     /// So many datagrams of one size can be sent at once.
     pub(crate) fn at_once(&self) -> usize {
-        self.state.max_gso_segments().get()
+        self.state.max_gso_segments()
     }
 
     /// Sends datagrams that are all of one size but the last.

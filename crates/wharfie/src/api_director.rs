@@ -38,6 +38,9 @@ pub(crate) struct DirectorLine {
     pub(crate) ports: Vec<(u16, String)>,
     /// It is reserved only: nobody wants it at the moment.
     pub(crate) reserved: bool,
+    /// Why it has no address of a family that the ranges have, in words.
+    #[serde(default)]
+    pub(crate) lacks: Vec<String>,
 }
 
 impl DirectorLine {

@@ -3,6 +3,7 @@
 //! [`main`] parses, [`commands::run`] does, and the outcome becomes an exit code. Commands
 //! reach containers through [`control`] alone.
 
+mod accept;
 mod agent;
 mod api;
 mod api_director;
@@ -53,7 +54,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: cli::Cli) -> Result<(), failure::Failure> {
-    // One thread does: the work is waiting for the Engine.
+    // One thread does: the work is waiting for the Engine. What waits for the kernel waits elsewhere.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -361,8 +361,16 @@ async fn listen(of: &Carrier, stream: Stream) -> Result<(), WireError> {
     if link.outgoing() && !(mesh.is_large() && known_up) {
         let mesh = Arc::clone(mesh);
         tokio::spawn(async move {
-            if let Err(e) = sync::with(&mesh, peer).await {
-                debug!(peer = peer.short(), "cannot compare: {e}");
+            // Another link may take the place of this one just now.
+            for _ in 0..ATTEMPTS {
+                match sync::with(&mesh, peer).await {
+                    Ok(()) => return,
+                    Err(e) => debug!(peer = peer.short(), "cannot compare: {e}"),
+                }
+                tokio::time::sleep(AGAIN).await;
+                if mesh.linked(peer).is_none() {
+                    return;
+                }
             }
         });
     }

@@ -347,6 +347,11 @@ impl Mesh {
         self.transport.addresses()
     }
 
+    /// Says to nodes that are near where this one is to be reached.
+    pub fn say(&self, addresses: &[std::net::SocketAddr]) {
+        self.transport.say(addresses);
+    }
+
     /// Whether there is a link to a node.
     #[must_use]
     pub fn is_linked(&self, node: NodeId) -> bool {

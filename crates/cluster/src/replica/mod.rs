@@ -213,39 +213,78 @@ impl Replica {
         options: Options,
         local: Option<(&str, Option<&[u8]>)>,
     ) -> Result<Record, Error> {
-        self.set_history(kind, options.history);
+        let put = vec![(Key::new(kind, name), value)];
+        let mut records = self.put_each(put, (note, now), options, local)?;
+        // There are as many as were put.
+        Ok(records.swap_remove(0))
+    }
+
+    /// The same of several objects in one transaction: all of them or none are written.
+    ///
+    /// # Errors
+    /// One of them must not be written, or they cannot be; then everything stands as it was.
+    pub fn put_all(
+        &self,
+        puts: Vec<(Key, Option<Value>)>,
+        (note, now): (&str, u64),
+        options: Options,
+    ) -> Result<Vec<Record>, Error> {
+        self.put_each(puts, (note, now), options, None)
+    }
+
+    fn put_each(
+        &self,
+        puts: Vec<(Key, Option<Value>)>,
+        (note, now): (&str, u64),
+        options: Options,
+        local: Option<(&str, Option<&[u8]>)>,
+    ) -> Result<Vec<Record>, Error> {
+        for (key, _) in &puts {
+            self.set_history(&key.kind, options.history);
+        }
         let mut inner = self.lock();
         let mut clock = inner.clock.clone();
-        let mut record = Record {
-            kind: kind.to_owned(),
-            name: name.to_owned(),
-            revision: 1,
-            stamp: clock.tick(now),
-            parent: None,
-            older: Vec::new(),
-            note: note.to_owned(),
-            value,
-        };
-        let text = record.value.as_ref().map(wire::text);
-        refusal::check(&Wire::new(&record, text.as_deref())).map_err(|refusal| Error::Refused {
-            key: Wire::new(&record, None).key(),
-            refusal,
-        })?;
+        let mut all = Vec::with_capacity(puts.len());
+        for (key, value) in puts {
+            let record = Record {
+                kind: key.kind,
+                name: key.name,
+                revision: 1,
+                stamp: clock.tick(now),
+                parent: None,
+                older: Vec::new(),
+                note: note.to_owned(),
+                value,
+            };
+            let text = record.value.as_ref().map(wire::text);
+            refusal::check(&Wire::new(&record, text.as_deref())).map_err(|refusal| {
+                Error::Refused {
+                    key: Wire::new(&record, None).key(),
+                    refusal,
+                }
+            })?;
+            all.push((record, text));
+        }
         self.store.write(|write| {
-            merge::succeed(write, &mut record)?;
-            let wire = Wire::new(&record, text.as_deref());
-            write.set_current(&Stored { lost: false, wire })?;
-            write.trim((kind, name), options.history)?;
+            for (record, text) in &mut all {
+                merge::succeed(write, record)?;
+                let wire = Wire::new(record, text.as_deref());
+                write.set_current(&Stored { lost: false, wire })?;
+                write.trim((&record.kind, &record.name), options.history)?;
+            }
             write.set_clock(clock.last())?;
             match local {
                 Some((key, value)) => write.set_local(key, value),
                 None => Ok(()),
             }
         })?;
-        let entry = entry(&Wire::new(&record, text.as_deref()));
         inner.clock = clock;
-        inner.index.insert(record.key(), entry);
-        Ok(record)
+        let each = all.into_iter().map(|(record, text)| {
+            let entry = entry(&Wire::new(&record, text.as_deref()));
+            inner.index.insert(record.key(), entry);
+            record
+        });
+        Ok(each.collect())
     }
 
     /// The newest version of an object, a deleted one too.

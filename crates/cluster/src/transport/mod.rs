@@ -2,7 +2,9 @@
 //!
 //! [`QuicTransport`] is the real one; [`memory::Network`] joins nodes of one process, for tests.
 
+mod keys;
 pub mod memory;
+mod nearby;
 mod quic;
 
 use std::fmt;
@@ -140,6 +142,9 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Where this node can be reached.
     fn addresses(&self) -> Vec<SocketAddr>;
+
+    /// Says to nodes that are near where this one is to be reached, if that can be said.
+    fn say(&self, _: &[SocketAddr]) {}
 
     /// Tells all peers that this node leaves.
     fn close(&self) -> BoxFuture<'_, ()>;

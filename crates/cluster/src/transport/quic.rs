@@ -1,17 +1,23 @@
-//! Links over QUIC (iroh): peers are dialled by their public keys, and everything is encrypted.
+//! Links over QUIC (RFC 9000, quinn): peers are known by their public keys, and everything is encrypted.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use iroh::endpoint::{
-    AfterHandshakeOutcome, Connection, ConnectionError, EndpointHooks, IdleTimeout,
-    QuicTransportConfig, Side, VarInt, presets,
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
+use quinn::{
+    ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, IdleTimeout, Incoming,
+    RecvStream, SendStream, ServerConfig, Side, TokioRuntime, TransportConfig, VarInt,
 };
-use iroh::{Endpoint, EndpointAddr, EndpointId, RelayMode, SecretKey};
+use rustls::pki_types::CertificateDer;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 
+use super::keys::{Keys, node_of};
+use super::nearby::Nearby;
 use super::{
     BoxFuture, Ended, Gate, LARGEST_DATAGRAM, Link, Purpose, Stream, Transport, Unreachable, Why,
 };
@@ -25,6 +31,15 @@ const JOIN: &[u8] = b"wharfie-join/1";
 /// How long a peer may take to answer a call before the call is made anew, so that a peer that
 /// comes back is found soon.
 const HANDSHAKE: Duration = Duration::from_millis(1_500);
+/// A peer with several addresses is called at the next one if the one before does not answer so soon
+/// (RFC 8305, section 5, where it is 250 ms for the whole internet).
+const NEXT_ADDRESS: Duration = Duration::from_millis(50);
+/// How long a member whose call was answered may take to use the link.
+const FIRST_USE: Duration = Duration::from_secs(10);
+/// How often this host's addresses are looked at.
+const LOOK: Duration = Duration::from_secs(10);
+/// How long peers may take to hear that this node leaves.
+const FAREWELL: Duration = Duration::from_millis(500);
 /// Round trip that is assumed before it is known: what is lost is sent again three times as late.
 const FIRST_GUESS: Duration = Duration::from_millis(60);
 /// Bytes in flight on one stream, for images. The library gives a connection up when a stream has more
@@ -33,6 +48,9 @@ const FIRST_GUESS: Duration = Duration::from_millis(60);
 const WINDOW: u32 = 2 << 20;
 /// Calls that may be in their handshakes at a time.
 const AT_THE_DOOR: usize = 256;
+/// Calls of one address among them (for IPv6 of one /64): who begins calls and never ends them shuts the door
+/// for nobody else.
+const OF_ONE: usize = 64;
 /// Calls among them that need not prove first that they come from where they say.
 const UNASKED: usize = 64;
 /// Bytes in flight from a stranger.
@@ -70,40 +88,45 @@ pub struct Listen {
 /// The transport over QUIC.
 pub struct QuicTransport {
     endpoint: Endpoint,
+    at: SocketAddr,
+    keys: Keys,
+    config: Arc<TransportConfig>,
+    gate: Gate,
+    /// Addresses that it listens at, as last looked.
+    own: Arc<RwLock<Vec<IpAddr>>>,
+    nearby: Option<Nearby>,
     accepted: Mutex<mpsc::Receiver<Arc<dyn Link>>>,
 }
 
-struct Doorkeeper(Gate);
-
-impl std::fmt::Debug for Doorkeeper {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Doorkeeper")
-    }
+/// How peers speak to each other.
+fn transport_config(silence: Duration) -> Result<TransportConfig, quinn::VarIntBoundsExceeded> {
+    let mut config = TransportConfig::default();
+    config
+        .max_idle_timeout(Some(IdleTimeout::try_from(silence)?))
+        .keep_alive_interval(Some(silence / 3))
+        .initial_rtt(FIRST_GUESS)
+        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(WINDOW))
+        .receive_window(VarInt::from_u32(16 * WINDOW))
+        .send_window(u64::from(8 * WINDOW));
+    Ok(config)
 }
 
-impl EndpointHooks for Doorkeeper {
-    async fn after_handshake<'a>(&'a self, connection: &'a Connection) -> AfterHandshakeOutcome {
-        let purpose = purpose(connection);
-        // Who is asked to let us in is asked because somebody typed a token.
-        if purpose == Purpose::Join && connection.side() == Side::Client {
-            return AfterHandshakeOutcome::accept();
-        }
-        match (self.0)(NodeId(*connection.remote_id().as_bytes()), purpose) {
-            Ok(()) => AfterHandshakeOutcome::accept(),
-            Err(why) => AfterHandshakeOutcome::Reject {
-                error_code: VarInt::from_u32(why.code()),
-                reason: why.to_string().into_bytes(),
-            },
+/// A socket at an address; at an unspecified one of IPv4 for both families, where there is IPv6.
+fn socket(address: SocketAddr) -> std::io::Result<UdpSocket> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let any = address.ip() == Ipv4Addr::UNSPECIFIED;
+    if any && let Ok(socket) = Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP)) {
+        socket.set_only_v6(false)?;
+        let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, address.port()));
+        match socket.bind(&both.into()) {
+            // A kernel that has IPv6, and was told not to use it.
+            Err(e) if e.kind() == std::io::ErrorKind::AddrNotAvailable => {}
+            bound => return bound.map(|()| socket.into()),
         }
     }
-}
-
-fn purpose(connection: &Connection) -> Purpose {
-    if connection.alpn() == JOIN {
-        Purpose::Join
-    } else {
-        Purpose::Member
-    }
+    UdpSocket::bind(address)
 }
 
 impl QuicTransport {
@@ -113,59 +136,139 @@ impl QuicTransport {
     /// The address cannot be had.
     pub async fn bind(key: [u8; 32], listen: &Listen, gate: Gate) -> Result<Self, BindError> {
         let address = listen.address;
-        let failed = |reason: String| BindError::Failed { address, reason };
-        let idle = IdleTimeout::try_from(listen.silence).map_err(|e| failed(e.to_string()))?;
-        let alive = listen.silence / 3;
-        let config = QuicTransportConfig::builder()
-            .max_idle_timeout(Some(idle))
-            .keep_alive_interval(alive)
-            .default_path_max_idle_timeout(listen.silence)
-            .default_path_keep_alive_interval(alive)
-            .initial_rtt(FIRST_GUESS)
-            .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS))
-            .max_concurrent_uni_streams(VarInt::from_u32(0))
-            .stream_receive_window(VarInt::from_u32(WINDOW))
-            .receive_window(VarInt::from_u32(16 * WINDOW))
-            .send_window(u64::from(8 * WINDOW))
-            .build();
-        let mut builder = Endpoint::builder(presets::Minimal)
-            .secret_key(SecretKey::from_bytes(&key))
-            .alpns(vec![MEMBER.to_vec(), JOIN.to_vec()])
-            .relay_mode(RelayMode::Disabled)
-            .transport_config(config)
-            .hooks(Doorkeeper(gate))
-            .clear_ip_transports();
-        let bad = |e: &dyn std::fmt::Display| failed(e.to_string());
-        builder = builder.bind_addr(address).map_err(|e| bad(&e))?;
-        if address.ip() == Ipv4Addr::UNSPECIFIED {
-            let any: SocketAddr = (std::net::Ipv6Addr::UNSPECIFIED, address.port()).into();
-            let options = iroh::endpoint::BindOpts::default().set_is_required(false);
-            builder = builder
-                .bind_addr_with_opts(any, options)
-                .map_err(|e| bad(&e))?;
-        }
-        if listen.discover {
-            let lookup = iroh_mdns_address_lookup::MdnsAddressLookup::builder();
-            builder = builder.address_lookup(lookup.service_name("wharfie"));
-        }
-        // The library says only that it failed: who is asked first knows why.
-        std::net::UdpSocket::bind(address).map_err(|e| match e.kind() {
+        let bad = |e: &dyn std::fmt::Display| BindError::Failed {
+            address,
+            reason: e.to_string(),
+        };
+        let keys = Keys::new(key).map_err(|e| bad(&e))?;
+        let config = Arc::new(transport_config(listen.silence).map_err(|e| bad(&e))?);
+        let server = keys.server(&[MEMBER, JOIN]).map_err(|e| bad(&e))?;
+        let server = QuicServerConfig::try_from(server).map_err(|e| bad(&e))?;
+        let mut server = ServerConfig::with_crypto(Arc::new(server));
+        server.transport_config(Arc::clone(&config));
+        let socket = socket(address).map_err(|e| match e.kind() {
             std::io::ErrorKind::AddrInUse => BindError::InUse(address),
-            _ => failed(e.to_string()),
+            _ => bad(&e),
         })?;
-        let endpoint = builder.bind().await.map_err(|e| failed(format!("{e:#}")))?;
+        let at = socket.local_addr().map_err(|e| bad(&e))?;
+        let of = EndpointConfig::default();
+        let endpoint = Endpoint::new(of, Some(server), socket, Arc::new(TokioRuntime));
+        let endpoint = endpoint.map_err(|e| bad(&e))?;
+        let nearby = listen.discover.then(|| Nearby::begin(keys.node));
+        let nearby = nearby.and_then(|begun| match begun {
+            Ok(nearby) => Some(nearby),
+            Err(e) => {
+                tracing::warn!("nodes of this LAN cannot be looked for: {e}");
+                None
+            }
+        });
+        let any = at.ip().is_unspecified();
+        let own = if any { own_addresses() } else { vec![at.ip()] };
+        let own = Arc::new(RwLock::new(own));
+        if any {
+            tokio::spawn(look(Arc::downgrade(&own)));
+        }
         let (incoming, accepted) = mpsc::channel(64);
-        tokio::spawn(welcome(endpoint.clone(), incoming));
+        tokio::spawn(welcome(endpoint.clone(), Arc::clone(&gate), incoming));
         Ok(Self {
             endpoint,
+            at,
+            keys,
+            config,
+            gate,
+            own,
+            nearby,
             accepted: Mutex::new(accepted),
         })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn local_address(&self) -> SocketAddr {
+        self.at
+    }
+
+    /// Calls a peer at all its addresses, one a little after the other; the first that answers is it.
+    async fn call(
+        &self,
+        config: ClientConfig,
+        addresses: Vec<SocketAddr>,
+    ) -> Result<Connection, String> {
+        let mut calls = FuturesUnordered::new();
+        let mut left = addresses.into_iter();
+        let mut why = "no address is known".to_owned();
+        loop {
+            if let Some(address) = left.next() {
+                // The name is not looked at: there is no certificate.
+                match self
+                    .endpoint
+                    .connect_with(config.clone(), address, "wharfie")
+                {
+                    Ok(connecting) => calls.push(connecting),
+                    Err(e) => {
+                        why = format!("{address}: {e}");
+                        continue;
+                    }
+                }
+            }
+            let more = left.len() > 0;
+            tokio::select! {
+                answer = calls.next() => match answer {
+                    Some(Ok(connection)) => {
+                        hang_up(calls);
+                        return Ok(connection);
+                    }
+                    Some(Err(e)) => why = e.to_string(),
+                    None if more => {}
+                    None => return Err(why),
+                },
+                () = tokio::time::sleep(NEXT_ADDRESS), if more => {}
+            }
+        }
+    }
+}
+
+/// Who answers later than another is told that it is not needed: it would take the silence for the end of
+/// this node.
+fn hang_up(mut calls: FuturesUnordered<quinn::Connecting>) {
+    if calls.is_empty() {
+        return;
+    }
+    tokio::spawn(tokio::time::timeout(HANDSHAKE, async move {
+        while let Some(answer) = calls.next().await {
+            if let Ok(connection) = answer {
+                close(&connection, Why::Spare);
+            }
+        }
+    }));
+}
+
+fn close(connection: &Connection, why: Why) {
+    let code = VarInt::from_u32(why.code());
+    connection.close(code, why.to_string().as_bytes());
+}
+
+/// Who is at the other end.
+fn peer(connection: &Connection) -> Option<NodeId> {
+    let shown = connection.peer_identity()?;
+    let shown = shown.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    node_of(shown.first()?)
+}
+
+/// What the link is for.
+fn purpose(connection: &Connection) -> Option<Purpose> {
+    let data = connection.handshake_data()?.downcast::<HandshakeData>();
+    match data.ok()?.protocol.as_deref()? {
+        JOIN => Some(Purpose::Join),
+        MEMBER => Some(Purpose::Member),
+        _ => None,
     }
 }
 
 /// Takes calls until the endpoint is closed. One that does not come to its end keeps nobody waiting.
-async fn welcome(endpoint: Endpoint, incoming: mpsc::Sender<Arc<dyn Link>>) {
+async fn welcome(endpoint: Endpoint, gate: Gate, incoming: mpsc::Sender<Arc<dyn Link>>) {
     let at_the_door = Arc::new(Semaphore::new(AT_THE_DOOR));
+    let callers = Arc::<Callers>::default();
     while let Some(call) = endpoint.accept().await {
         let Ok(place) = Arc::clone(&at_the_door).try_acquire_owned() else {
             call.refuse();
@@ -173,68 +276,164 @@ async fn welcome(endpoint: Endpoint, incoming: mpsc::Sender<Arc<dyn Link>>) {
         };
         // In a crowd only those are listened to who are where they say: a forged address costs its
         // sender nothing, and would keep others out (RFC 9000, 8.1).
-        if at_the_door.available_permits() < AT_THE_DOOR - UNASKED && !call.remote_addr_validated()
-        {
+        let crowd = at_the_door.available_permits() < AT_THE_DOOR - UNASKED;
+        if crowd && !call.remote_address_validated() {
             // One that is asked already is asked once.
             let _ = call.retry();
             continue;
         }
-        let Ok(accepting) = call.accept() else {
+        let Some(caller) = Callers::note(&callers, call.remote_address().ip()) else {
+            call.refuse();
             continue;
         };
-        let incoming = incoming.clone();
+        let (gate, incoming) = (Arc::clone(&gate), incoming.clone());
         tokio::spawn(async move {
-            if let Ok(Ok(connection)) = tokio::time::timeout(HANDSHAKE, accepting).await {
-                let purpose = purpose(&connection);
-                if purpose == Purpose::Join {
-                    connection.set_max_concurrent_bi_streams(VarInt::from_u32(1));
-                    connection.set_receive_window(VarInt::from_u32(STRANGERS_WINDOW));
-                }
-                let link = QuicLink {
-                    connection,
-                    purpose,
-                };
+            let answered = tokio::time::timeout(HANDSHAKE, answer(call, &gate)).await;
+            drop((place, caller));
+            if let Ok(Some(link)) = answered
+                && link.is_meant().await
+            {
                 let _ = incoming.send(Arc::new(link)).await;
             }
-            drop(place);
         });
     }
 }
 
+/// Lets in who may come in.
+async fn answer(call: Incoming, gate: &Gate) -> Option<QuicLink> {
+    let connection = call.accept().ok()?.await.ok()?;
+    let (peer, purpose) = (peer(&connection)?, purpose(&connection)?);
+    if let Err(why) = gate(peer, purpose) {
+        close(&connection, why);
+        return None;
+    }
+    if purpose == Purpose::Join {
+        connection.set_max_concurrent_bi_streams(VarInt::from_u32(1));
+        connection.set_receive_window(VarInt::from_u32(STRANGERS_WINDOW));
+    }
+    Some(QuicLink {
+        connection,
+        peer,
+        purpose,
+        first: Mutex::default(),
+    })
+}
+
+/// How many calls of each address are in their handshakes.
+#[derive(Default)]
+struct Callers(std::sync::Mutex<HashMap<IpAddr, usize>>);
+
+/// One of them.
+struct Caller(Arc<Callers>, IpAddr);
+
+impl Callers {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One more; none if there are too many of this one.
+    fn note(all: &Arc<Self>, ip: IpAddr) -> Option<Caller> {
+        let who = match ip.to_canonical() {
+            // One host may have all addresses of such a network.
+            IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
+            v4 => v4,
+        };
+        let mut known = all.lock();
+        let count = known.entry(who).or_default();
+        if *count >= OF_ONE {
+            return None;
+        }
+        *count += 1;
+        Some(Caller(Arc::clone(all), who))
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        let mut known = self.0.lock();
+        if let Some(count) = known.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                known.remove(&self.1);
+            }
+        }
+    }
+}
+
+/// Keeps the addresses of this host, until nobody has them any more. The kernel may have whoever asks wait, for
+/// as long as devices are made.
+async fn look(own: Weak<RwLock<Vec<IpAddr>>>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Some(own) = own.upgrade() else {
+            return;
+        };
+        if let Ok(seen) = tokio::task::spawn_blocking(own_addresses).await {
+            *own.write().unwrap_or_else(PoisonError::into_inner) = seen;
+        }
+    }
+}
+
+/// The addresses of this host that others may see.
+fn own_addresses() -> Vec<IpAddr> {
+    let found = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    let found = found.filter_map(|one| {
+        let address = one.address?;
+        let v4 = address.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
+    });
+    let mut found: Vec<IpAddr> = found.filter(|a| !a.is_loopback()).collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
 impl Transport for QuicTransport {
     fn id(&self) -> NodeId {
-        NodeId(*self.endpoint.id().as_bytes())
+        self.keys.node
     }
 
     fn connect(
         &self,
         peer: NodeId,
-        addresses: Vec<SocketAddr>,
+        mut addresses: Vec<SocketAddr>,
         purpose: Purpose,
     ) -> BoxFuture<'_, Result<Arc<dyn Link>, Unreachable>> {
         Box::pin(async move {
-            let silent = |why: &str| Unreachable::Silent(why.to_owned());
-            let id = EndpointId::from_bytes(&peer.0).map_err(|_| silent("its id is no key"))?;
-            let address = addresses
-                .into_iter()
-                .fold(EndpointAddr::new(id), EndpointAddr::with_ip_addr);
-            let alpn = match purpose {
+            let silent = |why: &dyn std::fmt::Display| Unreachable::Silent(why.to_string());
+            // Who is asked to let us in is asked because somebody typed a token.
+            if purpose == Purpose::Member {
+                (self.gate)(peer, purpose).map_err(|why| silent(&why))?;
+            }
+            let protocol = match purpose {
                 Purpose::Member => MEMBER,
                 Purpose::Join => JOIN,
             };
-            let call = self.endpoint.connect(address, alpn);
+            if let Some(nearby) = &self.nearby {
+                let said = nearby.addresses(peer);
+                addresses.extend(
+                    said.into_iter()
+                        .filter(|a| !addresses.contains(a))
+                        .collect::<Vec<_>>(),
+                );
+            }
+            let config = self.keys.client(peer, protocol).map_err(|e| silent(&e))?;
+            let config = QuicClientConfig::try_from(config).map_err(|e| silent(&e))?;
+            let mut config = ClientConfig::new(Arc::new(config));
+            config.transport_config(Arc::clone(&self.config));
+            let call = self.call(config, addresses);
             let connection = match tokio::time::timeout(HANDSHAKE, call).await {
-                Ok(Ok(connection)) => connection,
-                Ok(Err(e)) => return Err(silent(&format!("{e:#}"))),
-                Err(_) => return Err(silent("no answer")),
-            };
-            let link = QuicLink {
-                connection,
-                purpose,
+                Ok(answer) => answer.map_err(|why| silent(&why))?,
+                Err(_) => return Err(silent(&"no answer")),
             };
             // Whether the peer lets this node in shows just after the handshake: it closes the
             // connection, or it speaks.
-            Ok(Arc::new(link) as Arc<dyn Link>)
+            Ok(Arc::new(QuicLink {
+                connection,
+                peer,
+                purpose,
+                first: Mutex::default(),
+            }) as Arc<dyn Link>)
         })
     }
 
@@ -243,32 +442,56 @@ impl Transport for QuicTransport {
     }
 
     fn addresses(&self) -> Vec<SocketAddr> {
-        let address = self.endpoint.addr();
-        let own = address.ip_addrs().copied();
-        own.filter(|a| !a.ip().is_loopback() && !a.ip().is_unspecified())
-            .collect()
+        let own = self.own.read().unwrap_or_else(PoisonError::into_inner);
+        let own = own.iter().filter(|ip| !ip.is_loopback());
+        own.map(|ip| SocketAddr::new(*ip, self.at.port())).collect()
+    }
+
+    fn say(&self, addresses: &[SocketAddr]) {
+        if let Some(nearby) = &self.nearby {
+            nearby.say(addresses);
+        }
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.endpoint.close())
+        Box::pin(async {
+            let why = Why::Leaving;
+            let code = VarInt::from_u32(why.code());
+            self.endpoint.close(code, why.to_string().as_bytes());
+            let _ = tokio::time::timeout(FAREWELL, self.endpoint.wait_idle()).await;
+        })
     }
 }
 
 struct QuicLink {
     connection: Connection,
+    peer: NodeId,
     purpose: Purpose,
+    /// The stream by which the peer has shown that it means this link.
+    first: Mutex<Option<(SendStream, RecvStream)>>,
+}
+
+impl QuicLink {
+    /// Waits until a member that called uses the link. One that called at several addresses keeps one link
+    /// and closes the others: they must not take the place of that one.
+    async fn is_meant(&self) -> bool {
+        if self.purpose == Purpose::Join {
+            return true;
+        }
+        match tokio::time::timeout(FIRST_USE, self.connection.accept_bi()).await {
+            Ok(Ok(stream)) => {
+                *self.first.lock().await = Some(stream);
+                true
+            }
+            Ok(Err(_)) | Err(_) => false,
+        }
+    }
 }
 
 fn ended(error: &ConnectionError) -> Ended {
     match error {
         ConnectionError::ApplicationClosed(close) => {
-            let code = close.error_code.into_inner();
-            // The library's own close at the end of a process has the code 0.
-            let why = if code == 0 {
-                Some(Why::Leaving)
-            } else {
-                Why::from_code(code)
-            };
+            let why = Why::from_code(close.error_code.into_inner());
             why.map_or(Ended::Lost, Ended::ByPeer)
         }
         ConnectionError::LocallyClosed => Ended::Here,
@@ -281,7 +504,7 @@ fn ended(error: &ConnectionError) -> Ended {
 
 impl Link for QuicLink {
     fn peer(&self) -> NodeId {
-        NodeId(*self.connection.remote_id().as_bytes())
+        self.peer
     }
 
     fn purpose(&self) -> Purpose {
@@ -293,12 +516,8 @@ impl Link for QuicLink {
     }
 
     fn address(&self) -> Option<SocketAddr> {
-        let paths = self.connection.paths();
-        let selected = paths.iter().find(|p| p.is_selected());
-        selected.and_then(|p| match p.remote_addr() {
-            iroh::TransportAddr::Ip(address) => Some(*address),
-            _ => None,
-        })
+        let at = self.connection.remote_address();
+        Some(SocketAddr::new(at.ip().to_canonical(), at.port()))
     }
 
     fn open(&self) -> BoxFuture<'_, Result<Stream, Ended>> {
@@ -310,7 +529,11 @@ impl Link for QuicLink {
 
     fn accept(&self) -> BoxFuture<'_, Result<Stream, Ended>> {
         Box::pin(async {
-            let (send, receive) = self.connection.accept_bi().await.map_err(|e| ended(&e))?;
+            let first = self.first.lock().await.take();
+            let (send, receive) = match first {
+                Some(first) => first,
+                None => self.connection.accept_bi().await.map_err(|e| ended(&e))?,
+            };
             Ok(Box::new(tokio::io::join(receive, send)) as Stream)
         })
     }
@@ -330,8 +553,7 @@ impl Link for QuicLink {
     }
 
     fn close(&self, why: Why) {
-        let code = VarInt::from_u32(why.code());
-        self.connection.close(code, why.to_string().as_bytes());
+        close(&self.connection, why);
     }
 
     fn ended(&self) -> BoxFuture<'_, Ended> {

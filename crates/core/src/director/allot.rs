@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::{Address, Addresses, Candidate, Claim, Director, Owner, holder};
+use super::{Address, Addresses, Candidate, Claim, Director, Families, Owner, holder};
 use crate::heal::Millis;
 use crate::network::Cidr;
 use crate::schedule::hash;
@@ -24,6 +24,11 @@ pub struct Lan {
     pub subnets: BTreeMap<String, Vec<Cidr>>,
     /// Addresses that somebody else was seen to use.
     pub taken: BTreeSet<IpAddr>,
+    /// Nodes of which it is not known what is to become of what they hold: they are expected back, or
+    /// somebody is who may know better.
+    pub waited_for: BTreeSet<String>,
+    /// Whose addresses cannot be read here, and are left alone.
+    pub unreadable: BTreeSet<Owner>,
 }
 
 impl Lan {
@@ -84,7 +89,8 @@ pub fn allot(
         }
     }
     let mut taken = Taken::of(all, &changes.delete);
-    for claim in claims {
+    let readable = |c: &&Claim| !lan.unreadable.contains(&c.owner);
+    for claim in claims.iter().filter(readable) {
         let before = all.get(&claim.owner);
         match one(claim, before, &mut taken, director, lan, now) {
             Ok(address) => {
@@ -107,6 +113,14 @@ pub fn allot(
             }
         }
     }
+    // Who just came back may not have heard yet that an address was taken over meanwhile, and what by
+    // whom: what he writes then would be newer than what is right.
+    let may_be_written = |owner: &Owner| {
+        let held = all.get(owner).filter(|a| a.freed.is_none());
+        !held.is_some_and(|a| lan.waited_for.contains(&a.node))
+    };
+    changes.put.retain(|owner, _| may_be_written(owner));
+    changes.delete.retain(|owner| may_be_written(owner));
     changes
 }
 
@@ -182,7 +196,7 @@ fn one(
     };
     // The nodes on whose devices one of its addresses can be.
     let mut candidates: Vec<Candidate> = claim.candidates.clone();
-    let families: Vec<bool> = [false, true]
+    let mut families: Vec<bool> = [false, true]
         .into_iter()
         .filter(|ipv6| director.ranges.iter().any(|r| r.range.is_ipv6() == *ipv6))
         .collect();
@@ -191,8 +205,20 @@ fn one(
             "the director has no addresses: wharfie director init gives it some".to_owned(),
         ));
     }
+    let asked_in = |ipv6: bool| claim.asked.iter().find(|a| a.is_ipv6() == ipv6).copied();
+    families.retain(|ipv6| match claim.asked.is_empty() {
+        true => claim.families.leads(*ipv6, before),
+        // Who asks has these and no others.
+        false => asked_in(*ipv6).is_some(),
+    });
+    if families.is_empty() {
+        return Err(Why::None(format!(
+            "{owner} has no address: {}, and the director's ranges have no others",
+            Families::lacking(director.ranges.iter().all(|r| r.range.is_ipv6()))
+        )));
+    }
     for asked in &claim.asked {
-        check_asked(*asked, owner, director, lan, taken)?;
+        check_asked(*asked, claim, before, director, lan, taken)?;
         candidates.retain(|c| lan.may_hold(director, &c.node, *asked));
     }
     let offers = |c: &Candidate| {
@@ -210,7 +236,7 @@ fn one(
     let node = holder(&text, current, &candidates);
     let name = node.as_deref().map_or("", |n| lan.name(n));
     for ipv6 in &families {
-        let asked = claim.asked.iter().find(|a| a.is_ipv6() == *ipv6);
+        let asked = asked_in(*ipv6);
         let rank = Rank(!address.asked, address.since);
         let had = before.and_then(|a| a.of(*ipv6));
         let stays = |ip: &IpAddr| {
@@ -235,7 +261,7 @@ fn one(
         let reserved = director.reserved_for(&claim.names);
         let reserved = reserved.filter(|ip| ip.is_ipv6() == *ipv6 && stays(ip));
         let chosen = match (asked, reserved.or(had.filter(stays))) {
-            (Some(asked), _) => Some(*asked),
+            (Some(asked), _) => Some(asked),
             (None, Some(good)) => Some(good),
             (None, None) => node
                 .as_deref()
@@ -269,11 +295,13 @@ fn one(
 /// Whether an address that a file says can be had.
 fn check_asked(
     asked: IpAddr,
-    owner: &Owner,
+    claim: &Claim,
+    before: Option<&Address>,
     director: &Director,
     lan: &Lan,
     taken: &Taken,
 ) -> Result<(), Why> {
+    let owner = &claim.owner;
     let what = match owner {
         Owner::Service { service, .. } => format!("services.{service}.x-wharfie.address: {asked}"),
         Owner::Container { name, .. } => format!("container {name}: {asked}"),
@@ -292,6 +320,12 @@ fn check_asked(
         return Err(Why::Asked(format!(
             "{what} is in none of the director's ranges: {}",
             ranges.join(", ")
+        )));
+    }
+    if claim.families.lacks(asked.is_ipv6(), before) {
+        return Err(Why::Asked(format!(
+            "{what} leads nowhere: {}",
+            Families::lacking(asked.is_ipv6())
         )));
     }
     if lan.taken.contains(&asked) {

@@ -7,20 +7,24 @@
 
 mod address;
 mod allot;
+mod family;
 mod holder;
 mod lead;
 mod range;
 mod records;
+mod rivals;
 mod settings;
 mod wanted;
 
 pub use address::{ADDRESS, Address, Addresses, Owner};
 pub use allot::{Changes, Lan, allot};
+pub use family::{Families, Way};
 pub use holder::{Candidate, holder};
 pub use lead::{Led, beside, is_ready, lead};
 pub use range::Range;
 pub use records::{RECORD, RecordSet, record_name, record_of_name};
+pub use rivals::{Asked, Peer, Rivals, Stand, Verdict};
 pub use settings::{
     DIRECTOR, DNS_PORT, Director, For, KEEP, Ranges, SETTINGS, Secondary, Transfer, TsigKey,
 };
-pub use wanted::{Claim, LABEL, of_container, wanted};
+pub use wanted::{Claim, LABEL, families_of, families_of_container, of_container, wanted};

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use wharfie_compose::model::Service;
+
 use super::settings::{Director, For};
-use super::{Candidate, Owner, lead};
+use super::{Candidate, Families, Owner, lead};
 use crate::assignment::Assignments;
 use crate::extension::{self, LanAddress};
 use crate::network::{Node, World, publish};
@@ -23,6 +25,8 @@ pub struct Claim {
     pub names: Vec<String>,
     /// These, and no others.
     pub asked: Vec<IpAddr>,
+    /// In which families a way leads to it.
+    pub families: Families,
     /// Nodes that may hold it.
     pub candidates: Vec<Candidate>,
 }
@@ -84,6 +88,7 @@ pub fn wanted(
                     None => vec![name.clone()],
                 },
                 asked: asked.clone(),
+                families: families_of(stack, service, world),
                 candidates: live().map(|n| candidate(n, task)).collect(),
             });
         };
@@ -93,6 +98,26 @@ pub fn wanted(
         }
     }
     claims
+}
+
+/// In which families a way leads to a service of a stack.
+#[must_use]
+pub fn families_of(stack: &Stack, service: &Service, world: &World) -> Families {
+    let network = publish::network_of(stack, service, world.networks);
+    if let Some(network) = network.and_then(|name| world.networks.get(name)) {
+        return Families::of_network(network);
+    }
+    let containers = world.nodes.iter().flat_map(|n| &n.containers);
+    let own = containers
+        .filter(|c| c.stack == stack.project.name && c.service == service.name && !c.oneoff);
+    let said = Families::said(&stack.project, service);
+    Families::of_local(own.flat_map(|c| &c.networks), said)
+}
+
+/// The same of a container that is of no stack.
+#[must_use]
+pub fn families_of_container(container: &ReportedContainer) -> Families {
+    Families::of_local(&container.attachments, Families::default())
 }
 
 /// Whether a container of a node that is of no stack of ours wants an address, and which.
@@ -120,6 +145,7 @@ pub fn of_container(
             .cloned()
             .collect(),
         asked,
+        families: families_of_container(container),
         candidates: vec![Candidate {
             node: node.to_owned(),
             tasks: 1,

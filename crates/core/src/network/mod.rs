@@ -26,6 +26,7 @@ mod layout;
 mod local;
 mod names;
 mod object;
+mod offered;
 pub mod overlay;
 pub mod publish;
 mod slice;
@@ -44,6 +45,7 @@ pub use object::{
     Claims, NETWORK, Network, Networks, Pool, SLICE, Slice, Slices, VIP, Vip, VipKey, Vips,
     slice_name, slice_of_name, vip_name, vip_of_name,
 };
+pub use offered::{Offered, offered};
 pub use slice::{NoSlice, Own, Repairs, choose, claim, own, repairs, slices_of, stale};
 pub use trace::trace;
 pub use world::{Attachment, Local, Mac, Node, Running, World};

@@ -113,7 +113,7 @@ pub fn everywhere(service: &Service) -> impl Iterator<Item = (PublishedPort, u16
 }
 
 /// The network by which a service's published ports are reached from every node: of those that are
-/// over several nodes one with a way out, then as the file ranks them.
+/// over several nodes one with a way out, then as the file ranks them, then one with IPv6.
 #[must_use]
 pub fn network_of<'a>(stack: &'a Stack, service: &Service, networks: &Networks) -> Option<&'a str> {
     let named = service.networks.iter().filter_map(|(key, attachment)| {
@@ -122,7 +122,10 @@ pub fn network_of<'a>(stack: &'a Stack, service: &Service, networks: &Networks) 
         let rank = attachment
             .as_ref()
             .map_or((0, 0), |a| (a.gw_priority, a.priority));
-        Some(((network.internal, -rank.0, -rank.1), name))
+        Some((
+            (network.internal, -rank.0, -rank.1, network.v6.is_none()),
+            name,
+        ))
     });
     named.min().map(|(_, name)| name)
 }

@@ -22,14 +22,14 @@ mod udp;
 mod upstreams;
 pub(crate) mod wire;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::net::UdpSocket;
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use wharfie_core::network::Catalog;
 
@@ -43,8 +43,13 @@ use answer::{Desk, Outcome, Way};
 use forward::{Forwarder, Via};
 use wire::{Query, code};
 
+use crate::listening::{self, Addresses};
+use crate::places::Places;
+
 /// Connections by TCP at a time.
 const CONNECTIONS: usize = 256;
+/// Those of one address.
+const OF_ONE: usize = 64;
 
 /// How the server does its work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +78,7 @@ impl Default for Settings {
 pub struct Server {
     shared: Arc<Shared>,
     sockets: usize,
-    listening: Mutex<BTreeMap<SocketAddr, Listening>>,
+    listening: Addresses<Listening>,
 }
 
 /// What all sockets have in common.
@@ -82,7 +87,7 @@ struct Shared {
     catalog: watch::Receiver<Arc<Catalog>>,
     forwarder: Arc<Forwarder>,
     metrics: Arc<Metrics>,
-    connections: Arc<Semaphore>,
+    connections: Arc<Places>,
 }
 
 /// What answers at one address.
@@ -91,6 +96,19 @@ struct Listening {
     /// The address, with the port that was found if none was asked for.
     at: SocketAddr,
     tasks: Vec<JoinHandle<()>>,
+}
+
+impl listening::Listening for Listening {
+    fn at(&self) -> SocketAddr {
+        self.at
+    }
+
+    async fn end(mut self) {
+        for task in self.tasks.drain(..) {
+            task.abort();
+            let _ = task.await;
+        }
+    }
 }
 
 impl Drop for Listening {
@@ -110,10 +128,10 @@ impl Server {
                 catalog,
                 forwarder: Forwarder::new(settings.upstreams, settings.limits),
                 metrics: Arc::default(),
-                connections: Arc::new(Semaphore::new(CONNECTIONS)),
+                connections: Places::new(CONNECTIONS, OF_ONE),
             }),
             sockets: settings.sockets.max(1),
-            listening: Mutex::default(),
+            listening: Addresses::default(),
         }
     }
 
@@ -124,35 +142,9 @@ impl Server {
     /// Addresses must be real ones, not 0.0.0.0 or ::, or answers may come from another address of
     /// the host than was asked.
     pub async fn listen(&self, addresses: &BTreeSet<SocketAddr>) -> Vec<(SocketAddr, io::Error)> {
-        let mut listening = self.listening.lock().await;
-        let gone = |address: &SocketAddr, _: &mut Listening| !addresses.contains(address);
-        let gone: Vec<_> = listening.extract_if(.., gone).collect();
-        for (_, mut gone) in gone {
-            for task in gone.tasks.drain(..) {
-                task.abort();
-                // Its socket is closed when it has ended: the address may be wanted again at once.
-                let _ = task.await;
-            }
-        }
-        // Before anything is answered: what is asked at a new address must not be sent to it.
-        let known = listening.values().map(|l| l.at);
-        let own: BTreeSet<SocketAddr> = known.chain(addresses.iter().copied()).collect();
-        self.shared.forwarder.set_own(own);
-        let mut failed = Vec::new();
-        for address in addresses {
-            if listening.contains_key(address) {
-                continue;
-            }
-            match self.open(*address) {
-                Ok(new) => {
-                    listening.insert(*address, new);
-                }
-                Err(error) => failed.push((*address, error)),
-            }
-        }
-        let own = listening.values().map(|l| l.at).collect();
-        self.shared.forwarder.set_own(own);
-        failed
+        let open = |address| self.open(address);
+        let forwarder = &self.shared.forwarder;
+        self.listening.set(addresses, forwarder, open).await
     }
 
     fn open(&self, address: SocketAddr) -> io::Result<Listening> {
@@ -168,8 +160,7 @@ impl Server {
 
     /// The addresses that are answered at.
     pub async fn addresses(&self) -> Vec<SocketAddr> {
-        let listening = self.listening.lock().await;
-        listening.values().map(|l| l.at).collect()
+        self.listening.all().await.into_iter().collect()
     }
 
     /// What it did.

@@ -10,40 +10,19 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::Shared;
+use crate::listening::accept;
 
 /// A connection on which nothing is asked is closed after so long.
 const IDLE: Duration = Duration::from_secs(10);
 
 /// Answers until the task is aborted.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
-    // Connections end with the listener.
-    let mut connections = tokio::task::JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(_) = connections.join_next() => continue,
-        };
-        let (stream, source) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of file descriptors, most likely: it gets better, or it does not.
-                tracing::debug!(%error, "no connection was accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        // One too many is closed at once.
-        let Ok(permit) = Arc::clone(&shared.connections).try_acquire_owned() else {
-            super::Metrics::add(&shared.metrics.limited);
-            continue;
-        };
+    let refused = || super::Metrics::add(&shared.metrics.limited);
+    let answer = |stream, source| {
         let shared = Arc::clone(&shared);
-        connections.spawn(async move {
-            // However it ends, it is the asker's to ask again.
-            let _ = converse(stream, source, &shared).await;
-            drop(permit);
-        });
-    }
+        async move { converse(stream, source, &shared).await }
+    };
+    accept(listener, &shared.connections, refused, answer).await;
 }
 
 async fn converse(mut stream: TcpStream, source: SocketAddr, shared: &Shared) -> io::Result<()> {

@@ -1,13 +1,13 @@
 //! The server: what it listens at, and what all its sockets have in common.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{Shutdown, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::limit::{Limiter, RateLimit};
@@ -17,9 +17,13 @@ use super::zones::Zones;
 use super::{notify, tcp, udp};
 use crate::dns::forward::Forwarder;
 use crate::dns::{Limits, Upstreams};
+use crate::listening::{self, Addresses};
+use crate::places::Places;
 
 /// Connections by TCP at a time.
-pub(super) const CONNECTIONS: usize = 256;
+const CONNECTIONS: usize = 256;
+/// Those of one address.
+const OF_ONE: usize = 64;
 /// Transfers at a time.
 const TRANSFERS: usize = 8;
 
@@ -54,7 +58,7 @@ impl Default for Settings {
 pub struct Server {
     shared: Arc<Shared>,
     sockets: usize,
-    listening: Mutex<BTreeMap<SocketAddr, Listening>>,
+    listening: Addresses<Listening>,
     /// Where it listens, for those who tell secondaries.
     addresses: watch::Sender<BTreeSet<SocketAddr>>,
     notifier: JoinHandle<()>,
@@ -66,7 +70,7 @@ pub(super) struct Shared {
     pub(super) zones: watch::Receiver<Arc<Zones>>,
     pub(super) metrics: Metrics,
     pub(super) limiter: Limiter,
-    pub(super) connections: tcp::Places,
+    pub(super) connections: Arc<Places>,
     pub(super) transfers: Semaphore,
     pub(super) given: Given,
     pub(super) forwarder: Arc<Forwarder>,
@@ -98,7 +102,7 @@ struct Listening {
 }
 
 impl Listening {
-    fn end(&self) {
+    fn stop(&self) {
         self.tcp.abort();
         self.stop.store(true, Ordering::Relaxed);
         for (socket, _) in &self.udp {
@@ -108,9 +112,23 @@ impl Listening {
     }
 }
 
+impl listening::Listening for Listening {
+    fn at(&self) -> SocketAddr {
+        self.at
+    }
+
+    async fn end(mut self) {
+        self.stop();
+        let _ = (&mut self.tcp).await;
+        let threads = std::mem::take(&mut self.udp);
+        let join = move || threads.into_iter().for_each(|(_, t)| drop(t.join()));
+        let _ = tokio::task::spawn_blocking(join).await;
+    }
+}
+
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.end();
+        self.stop();
     }
 }
 
@@ -122,7 +140,7 @@ impl Server {
             zones,
             metrics: Metrics::default(),
             limiter: Limiter::new(settings.rate),
-            connections: tcp::Places::default(),
+            connections: Places::new(CONNECTIONS, OF_ONE),
             transfers: Semaphore::new(TRANSFERS),
             given: Given::default(),
             forwarder: Forwarder::new(settings.upstreams, settings.limits),
@@ -134,7 +152,7 @@ impl Server {
             notifier: tokio::spawn(notify::run(Arc::clone(&shared), watched)),
             shared,
             sockets: settings.sockets.max(1),
-            listening: Mutex::default(),
+            listening: Addresses::default(),
             addresses,
         }
     }
@@ -146,35 +164,10 @@ impl Server {
     /// Addresses must be real ones, not 0.0.0.0 or ::, or answers may come from another address of
     /// the host than was asked.
     pub async fn listen(&self, addresses: &BTreeSet<SocketAddr>) -> Vec<(SocketAddr, io::Error)> {
-        let mut listening = self.listening.lock().await;
-        let gone = |address: &SocketAddr, _: &mut Listening| !addresses.contains(address);
-        let gone: Vec<_> = listening.extract_if(.., gone).collect();
-        for (_, mut gone) in gone {
-            gone.end();
-            // Its sockets are closed when they have ended: the address may be wanted again at once.
-            let _ = (&mut gone.tcp).await;
-            let threads = std::mem::take(&mut gone.udp);
-            let join = move || threads.into_iter().for_each(|(_, t)| drop(t.join()));
-            let _ = tokio::task::spawn_blocking(join).await;
-        }
-        let known = listening.values().map(|l| l.at);
-        let own: BTreeSet<SocketAddr> = known.chain(addresses.iter().copied()).collect();
-        self.shared.forwarder.set_own(own);
-        let mut failed = Vec::new();
-        for address in addresses {
-            if listening.contains_key(address) {
-                continue;
-            }
-            match self.open(*address) {
-                Ok(new) => {
-                    listening.insert(*address, new);
-                }
-                Err(error) => failed.push((*address, error)),
-            }
-        }
-        let own: BTreeSet<SocketAddr> = listening.values().map(|l| l.at).collect();
-        self.shared.forwarder.set_own(own.clone());
-        self.addresses.send_replace(own);
+        let open = |address| self.open(address);
+        let forwarder = &self.shared.forwarder;
+        let failed = self.listening.set(addresses, forwarder, open).await;
+        self.addresses.send_replace(self.listening.all().await);
         failed
     }
 
@@ -200,8 +193,7 @@ impl Server {
 
     /// The addresses that are answered at.
     pub async fn addresses(&self) -> Vec<SocketAddr> {
-        let listening = self.listening.lock().await;
-        listening.values().map(|l| l.at).collect()
+        self.listening.all().await.into_iter().collect()
     }
 
     /// What it did.

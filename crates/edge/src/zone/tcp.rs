@@ -1,9 +1,8 @@
 //! Questions by TCP (RFC 7766): each behind its length, several on one connection, answered in turn.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
@@ -13,90 +12,36 @@ use tokio::time::timeout;
 
 use super::answer::{self, Desk, Outcome, Way};
 use super::metrics::Metrics;
-use super::server::{CONNECTIONS, Shared, unix_time};
+use super::server::{Shared, unix_time};
 use super::transfer::{Messages, Transfer};
 use super::tsig::Signer;
 use super::zones::Zone;
 use super::{forward, query};
 use crate::dns::wire::code;
+use crate::listening::accept;
 
 /// A connection on which nothing is asked is closed after so long.
 const IDLE: Duration = Duration::from_secs(10);
 /// The same if many others are open.
 const IDLE_WHEN_FULL: Duration = Duration::from_secs(2);
-/// Connections of one address.
-const OF_ONE: usize = 64;
 /// Answers that wait to be written together.
 const TOGETHER: usize = 1 << 15;
 
-/// Who has connections.
-#[derive(Debug, Default)]
-pub(super) struct Places(Mutex<HashMap<IpAddr, usize>>);
-
-/// A place of a connection, given back when it is dropped.
-struct Place<'a>(&'a Places, IpAddr);
-
-impl Places {
-    fn take(&self, of: IpAddr) -> Option<Place<'_>> {
-        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = places.values().sum();
-        let own = places.get(&of).copied().unwrap_or(0);
-        if all >= CONNECTIONS || own >= OF_ONE {
-            return None;
-        }
-        places.insert(of, own + 1);
-        Some(Place(self, of))
-    }
-
-    fn idle(&self) -> Duration {
-        let places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match places.values().sum::<usize>() > CONNECTIONS / 2 {
-            true => IDLE_WHEN_FULL,
-            false => IDLE,
-        }
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let mut places = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = places.get_mut(&self.1) {
-            *count -= 1;
-            if *count == 0 {
-                places.remove(&self.1);
-            }
-        }
-    }
-}
-
 /// Answers until the task is aborted.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
-    // Connections end with the listener.
-    let mut connections = tokio::task::JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(_) = connections.join_next() => continue,
-        };
-        let (stream, source) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of file descriptors, most likely: it gets better, or it does not.
-                tracing::debug!(%error, "no connection was accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
+    let refused = || Metrics::add(&shared.metrics.connections_refused);
+    let answer = |stream, source| {
         let shared = Arc::clone(&shared);
-        connections.spawn(async move {
-            // One too many is closed at once.
-            let Some(_place) = shared.connections.take(source.ip()) else {
-                Metrics::add(&shared.metrics.connections_refused);
-                return;
-            };
-            // However it ends, it is the asker's to ask again.
-            let _ = converse(stream, source, &shared).await;
-        });
+        async move { converse(stream, source, &shared).await }
+    };
+    accept(listener, &shared.connections, refused, answer).await;
+}
+
+/// How long a connection may say nothing.
+fn idle(shared: &Shared) -> Duration {
+    match shared.connections.is_crowded() {
+        true => IDLE_WHEN_FULL,
+        false => IDLE,
     }
 }
 
@@ -106,7 +51,7 @@ async fn converse(stream: TcpStream, source: SocketAddr, shared: &Shared) -> io:
     let mut reader = BufReader::new(reader);
     let (mut packet, mut out, mut framed) = (Vec::new(), Vec::new(), Vec::new());
     loop {
-        let read = timeout(shared.connections.idle(), async {
+        let read = timeout(idle(shared), async {
             let length = reader.read_u16().await?;
             packet.resize(usize::from(length), 0);
             reader.read_exact(&mut packet).await

@@ -93,7 +93,7 @@ impl Executor<'_> {
                 .unwrap_or_default(),
         };
         let wanted = Wanted {
-            given: self.given(project, service),
+            given: self.given(project, service)?,
             project,
             service,
             number,
@@ -115,15 +115,20 @@ impl Executor<'_> {
     }
 
     /// What a container of a service gets on its networks.
-    fn given(&self, project: &Project, service: &Service) -> BTreeMap<String, Given> {
+    fn given(
+        &self,
+        project: &Project,
+        service: &Service,
+    ) -> Result<BTreeMap<String, Given>, Error> {
         let Some(addresses) = self.context.addresses else {
-            return BTreeMap::new();
+            return Ok(BTreeMap::new());
         };
         let networks = service.networks.keys();
         let names = networks.filter_map(|key| project.networks.get(key));
-        let given =
-            names.filter_map(|n| Some((n.name.clone(), addresses(&service.name, &n.name)?)));
-        given.collect()
+        let given = names.map(|n| Ok((n.name.clone(), addresses(&service.name, &n.name)?)));
+        let given: Result<Vec<_>, String> = given.collect();
+        let given = given.map_err(Error::Local)?.into_iter();
+        Ok(given.filter_map(|(name, of)| Some((name, of?))).collect())
     }
 
     /// Makes a container of a finished request.

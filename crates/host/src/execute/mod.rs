@@ -66,8 +66,9 @@ pub struct ExecuteContext<'a> {
 /// Has nothing new led to a container, by its id or name.
 pub type Leave = dyn Fn(&str) -> BoxFuture<'static, ()> + Send + Sync;
 
-/// What a new container of a service gets on a network, if that spans nodes.
-pub type Addresses = dyn Fn(&str, &str) -> Option<Given> + Send + Sync;
+/// What a new container of a service gets on a network, if that spans nodes; or why there can be no such
+/// container.
+pub type Addresses = dyn Fn(&str, &str) -> Result<Option<Given>, String> + Send + Sync;
 
 /// Finds a container of another node by its name.
 pub type Elsewhere = dyn Fn(&str) -> Option<Container> + Send + Sync;

@@ -54,21 +54,7 @@ impl Status {
         self.layers.iter().map(|l| l.done).sum()
     }
 
-    /// Bytes of the layers that are taken from others: about, until all have begun.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.layers.iter().map(|l| l.total.max(l.done)).sum()
-    }
-}
-
-/// One line, as in `2/5 layers, 80.0MB of 200MB from n1, n2`.
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.phase {
-            Phase::Asking => return f.write_str("Asking the nodes"),
-            Phase::Done => return f.write_str("Here"),
-            Phase::Loading | Phase::Fetching => {}
-        }
+    fn so_far(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let whole = self.layers.iter().filter(|l| l.whole).count();
         let doing = if self.phase == Phase::Loading {
             "Loading "
@@ -81,7 +67,24 @@ impl fmt::Display for Status {
             self.layers.len(),
             Bytes(self.done()),
             Bytes(self.total())
-        )?;
+        )
+    }
+
+    /// Bytes of the layers that are taken from others: about, until all have begun.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.layers.iter().map(|l| l.total.max(l.done)).sum()
+    }
+}
+
+/// One line, as in `2/5 layers, 80.0MB of 200MB from n1, n2`, and `Here from n1, n2`.
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.phase {
+            Phase::Asking => return f.write_str("Asking the nodes"),
+            Phase::Done => f.write_str("Here")?,
+            Phase::Loading | Phase::Fetching => self.so_far(f)?,
+        }
         let mut nodes: Vec<&str> = self
             .layers
             .iter()

@@ -88,7 +88,8 @@ fn gateways_and_bridges_of_others_are_closed() {
     );
     // A container on both networks reaches both gateways.
     let a = host.attach(a, 2, 10 + 100);
-    assert!(opens(&a.space, other[0], 53));
+    // Its new port takes a moment on a busy host.
+    assert!((0..10).any(|_| opens(&a.space, other[0], 53)));
     host.space.nft("flush set inet wharfie_isolation own4");
     assert!(!isolator.is_intact().unwrap());
     assert!(isolator.apply(&isolation).unwrap());

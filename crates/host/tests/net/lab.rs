@@ -207,6 +207,12 @@ impl Host {
         let device = format!("eth{}", container.hosts.len());
         let port = format!("v{n}-{last}");
         let ip = |arguments: String| container.space.ip(&arguments);
+        // The cable of one that was there before goes some time after its namespace.
+        let _ = self
+            .space
+            .command("ip")
+            .args(["link", "del", &port])
+            .output();
         self.space.ip(&format!(
             "link add {port} type veth peer name {device} address 02:42:{n:02x}:00:{host:02x}:{last:02x} netns {}",
             container.space.name

@@ -151,7 +151,14 @@ impl Fleet {
         nodes
     }
 
-    /// The same with what they said last.
+    /// Those that were not removed.
+    pub(crate) fn remaining(&self) -> Vec<Node> {
+        let mut nodes = self.members();
+        nodes.retain(|n| n.me || n.state != NodeState::Removed);
+        nodes
+    }
+
+    /// The members with what they said last.
     pub(crate) fn nodes(&self) -> Vec<Node> {
         let mut nodes = self.members();
         for node in &mut nodes {

@@ -291,12 +291,7 @@ impl Keeper {
         with_replica(&self.replica, move |r| {
             let at = u64::try_from(now()).unwrap_or(0);
             let options = Options { history: 1 };
-            let each = puts.into_iter();
-            each.map(|(key, value)| {
-                let id = (key.kind.as_str(), key.name.as_str());
-                r.put(id, value, (note, at), options, None)
-            })
-            .collect()
+            r.put_all(puts, (note, at), options)
         })
         .await
     }

@@ -309,6 +309,7 @@ pub(crate) async fn run(start: Start) -> Result<(), Failure> {
     over.notify_one();
     let drained = async {
         agent.keeper.close();
+        director::leave(&agent.keeper).await;
         report::leave(&agent.keeper).await;
         tokio::join!(served, agent.door.close(), cluster.stop())
     };

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 use wharfie_cluster::Replica;
 use wharfie_core::assignment::{ASSIGNMENT, Assignments, ROLLOUT, Reported};
-use wharfie_core::director::ADDRESS;
+use wharfie_core::director::{ADDRESS, Stand};
 use wharfie_core::heal::Millis;
 use wharfie_core::network::{NETWORK, SLICE, VIP};
 use wharfie_core::report::Report;
@@ -33,6 +33,8 @@ pub(super) const DECIDED: [&str; 6] = [ASSIGNMENT, ROLLOUT, NETWORK, SLICE, VIP,
 /// A node that others take for away may be about to say that it is not: so long is waited for that,
 /// before it is asked whether it answers (`Keeper::is_confirmed`).
 const SETTLE: Millis = 100;
+/// What a node missed while it was away is known to it, and what it has to the others, after so long.
+pub(super) const SETTLED: Millis = 2_000;
 /// An agent that ended in order is expected back for so long: its host goes on, or is updated.
 const LEAVE: Millis = 60_000;
 /// After a start the others are expected for so long: all hosts may have been started at once.
@@ -274,6 +276,9 @@ pub(super) struct View {
     side: Side,
     /// When this should be looked at again: somebody is expected back until then.
     pub(super) wake: Option<Millis>,
+    /// Another node is back since a moment: what it said last may be from before it was away, and what it
+    /// knows may not be known here.
+    pub(super) unsettled: bool,
 }
 
 impl View {
@@ -397,14 +402,16 @@ impl Keeper {
         let mut wake: Option<Millis> = None;
         let mut nodes = Vec::new();
         let mut places = Vec::new();
-        let mut members = self.fleet.members();
-        members.retain(|n| n.me || n.state != NodeState::Removed);
+        let members = self.fleet.remaining();
         let side = View::side_of(&members, |n| n.me || n.may_answer());
         // Who is cut off loses the others one by one, and must not decide about the first of them with
         // those that it is about to lose.
         let surely = View::side_of(&members, |n| n.me || n.state == NodeState::Up);
         let sure = surely == side;
         self.book.note_side(side, at);
+        let back = members.iter().filter(|n| is_back(n, at));
+        let settled = back.map(|n| n.since + SETTLED).max();
+        wake = wake.into_iter().chain(settled).min();
         for node in members {
             let report = self.fleet.report_of(&node);
             let (standing, until) = match self.standing(&node, report.as_deref(), at) {
@@ -425,6 +432,37 @@ impl Keeper {
             ended: self.book.read().ended.clone(),
             side,
             wake,
+            unsettled: settled.is_some(),
+        }
+    }
+
+    /// Ids of the other nodes that are back since a moment: what they said last may be from before.
+    pub(super) fn back(&self) -> BTreeSet<String> {
+        let (members, at) = (self.fleet.members().into_iter(), now());
+        members.filter(|n| is_back(n, at)).map(|n| n.id).collect()
+    }
+
+    /// How sure this node can be that what it believes to hold is not another's.
+    pub(super) fn stand(&self) -> Stand {
+        let at = now();
+        let members = self.fleet.remaining();
+        if members.len() < 2 {
+            return Stand::Sure;
+        }
+        let side = View::side_of(&members, |n| n.me || n.may_answer());
+        self.book.note_side(side, at);
+        let (began, regained) = {
+            let mut read = self.book.read();
+            if read.began == 0 {
+                read.began = at;
+            }
+            (read.began, read.regained)
+        };
+        match side {
+            Side::Larger if is_lately(began.max(regained), at) => Stand::Back,
+            Side::Larger => Stand::Sure,
+            Side::Half => Stand::Half,
+            Side::Smaller => Stand::Few,
         }
     }
 
@@ -506,6 +544,17 @@ impl Keeper {
         self.wake_planes();
         Ok(())
     }
+}
+
+/// Whether something was so short a time ago that not all have heard of each other yet. A clock that was set
+/// back makes nothing last longer.
+fn is_lately(since: Millis, at: Millis) -> bool {
+    (0..SETTLED).contains(&at.saturating_sub(since))
+}
+
+/// Whether another node is back since a moment.
+fn is_back(node: &Node, at: Millis) -> bool {
+    !node.me && node.may_answer() && is_lately(node.since, at)
 }
 
 /// A node as placement takes it.

@@ -10,14 +10,22 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 use wharfie_host::Engine;
 
-use super::accept;
 use super::act::Service;
 use super::listen::Token;
 use super::serve::{Served, router};
+use crate::accept::{Limits, Room};
 use crate::failure::Failure;
 
 /// How long is waited for our own former listener to let the port go.
 const LET_GO: Duration = Duration::from_secs(2);
+
+/// Programs of this host's talk here, at length.
+const LIMITS: Limits = Limits {
+    all: 256,
+    each: 256,
+    silent: Duration::from_secs(30),
+    life: None,
+};
 
 /// The door.
 pub(crate) struct Door {
@@ -135,7 +143,8 @@ impl Door {
         let end = Arc::new(Notify::new());
         let serving = {
             let (router, end) = (router(served.clone()), Arc::clone(&end));
-            tokio::spawn(accept::serve(listener, router, end))
+            let room = Room::new("DockerMod", LIMITS);
+            tokio::spawn(async move { room.serve(listener, router, end).await })
         };
         Ok(Open {
             wanted,

@@ -6,7 +6,6 @@
 //! way to the nodes, [`door`] where it listens, [`serve`] who may come in. [`dialect`] brings what
 //! the Engine of 2014 took into the form that today's takes; [`import`] takes over a configuration.
 
-mod accept;
 mod act;
 mod dialect;
 mod door;

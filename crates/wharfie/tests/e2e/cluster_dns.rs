@@ -361,7 +361,13 @@ fn secondaries_of_it_keep_the_zone() {
         .arg(h1.path("named.conf"));
     let taker = h1.host.machine().spawn(command).unwrap();
     taker.wait_for_output("running", crate::SOON).unwrap();
-    let key = format!("to-it:hmac-sha256:{SECRET}");
+    h1.write("to-it.secret", &format!("{SECRET}\n"));
+    let key = format!("to-it:hmac-sha256:@{}", h1.path("to-it.secret").display());
+    h1.fails(
+        2,
+        "director init --zone apps.example.org --key to-it:hmac-sha256:@nowhere",
+    )
+    .says(["key to-it: cannot read nowhere"]);
     let it_is = format!("{own}=to-it");
     h1.ok([
         "director",

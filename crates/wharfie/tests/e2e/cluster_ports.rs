@@ -3,43 +3,22 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use wharfie_lab::Lab;
 
+use crate::asker::{serves, who};
 use crate::cluster::{Cluster, Node};
 use crate::stack::soon;
 
-/// A server that says who asks, and who it is.
-const WEB: &str = "
-services:
+const WEB: &str = concat!(
+    serves!("exec httpd -f -h /w"),
+    "services:
   web:
-    image: busybox
-    init: true
-    stop_grace_period: 0s
-    command:
-      - sh
-      - -c
-      - |
-        mkdir -p /w/cgi-bin
-        cat >/w/cgi-bin/who <<'END'
-        #!/bin/sh
-        printf 'Content-Type: text/plain\\r\\n\\r\\n%s %s\\n' $$REMOTE_ADDR $$(hostname)
-        END
-        chmod +x /w/cgi-bin/who
-        exec httpd -f -h /w
+    <<: *serve
     ports: ['18080:80', {target: 80, published: '18081', mode: host}]
     deploy: {replicas: 2, placement: {constraints: [node.hostname != h3]}}
-";
-
-/// Who a server says it is, and who it says asks.
-fn who(from: &wharfie_lab::Machine, at: Ipv4Addr, port: u16) -> Result<(String, String)> {
-    let (status, said) = from.http_get(&format!("http://{at}:{port}/cgi-bin/who"))?;
-    ensure!(status == 200, "{status}: {said}");
-    let mut words = said.split_whitespace().map(str::to_owned);
-    let asker = words.next().context("nobody asks")?;
-    let asker = asker.trim_start_matches("[::ffff:").trim_end_matches(']');
-    Ok((words.next().context("nobody answers")?, asker.to_owned()))
-}
+"
+);
 
 /// All who answer at a node, and all who they say asks.
 fn all(

@@ -182,14 +182,17 @@ fn a_clock_an_hour_wrong_decides_nothing() {
         ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
     ]);
     cluster.is_whole();
-    soon(|| {
-        let status = h1.run("status");
-        ensure!(
-            status.stdout.contains("node h2: its clock is 3"),
-            "{status}"
-        );
-        Ok(())
-    });
+    // All have spoken to each other: whose clock is wrong is told by the larger number.
+    for (node, said) in [(h1, &["h2"][..]), (h3, &["h2"]), (h2, &["h1", "h3"])] {
+        soon(|| {
+            let status = node.run("status");
+            for other in said {
+                let wrong = format!("node {other}: its clock is 3");
+                ensure!(status.stdout.contains(&wrong), "{}: {status}", node.name());
+            }
+            Ok(())
+        });
+    }
     assert_eq!(soon(|| once(&cluster, "clock")), first);
     // Nobody waits for the one whose word does not count, and it does its part.
     h3.host.machine().cut().unwrap();
@@ -347,4 +350,28 @@ fn a_node_whose_disk_is_full_keeps_what_it_has_and_gets_nothing_new() {
         Ok(())
     });
     h2.end_agent();
+}
+
+#[test]
+fn nodes_whose_addresses_have_all_changed_find_each_other() {
+    let Some(cluster) = Cluster::of(2, "moved", SIX) else {
+        return;
+    };
+    cluster.nodes().iter().for_each(Node::end_agent);
+    for (number, node) in (1..).zip(cluster.nodes()) {
+        let old = node.host.machine().address();
+        let new = cluster.lab().subnet().address(150 + number);
+        // The second address of a network goes with the first, as do routes through it.
+        let change = "d=$(ip -o -4 address show to $0/32 | awk '{print $2; exit}')
+            ip address del $0/24 dev $d && ip address add $1/24 dev $d &&
+            ip route replace default via $2 && ip address show dev $d";
+        let [old, new] = [old, new].map(|a| a.to_string());
+        let router = cluster.lab().subnet().router().to_string();
+        node.program("sh", ["-c", change, &old, &new, &router])
+            .has_code(0)
+            .says([new.as_str()]);
+    }
+    // Neither is where the other knows it to be.
+    cluster.nodes().iter().for_each(Node::start_agent);
+    cluster.is_whole();
 }

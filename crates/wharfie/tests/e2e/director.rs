@@ -1,34 +1,20 @@
 //! Services have addresses of the network around, and names in a zone.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use wharfie_lab::{Lab, Machine};
+use wharfie_lab::Lab;
 
+use crate::asker::{serves, who};
 use crate::cluster::{Cluster, Node};
 use crate::cluster_dns::{It, is_installed};
 use crate::stack::soon;
 
 /// Two servers with the same ports, none of which is mapped.
-const TOOLS: &str = "
-x-serve: &serve
-  image: busybox
-  init: true
-  stop_grace_period: 0s
-  command:
-    - sh
-    - -c
-    - |
-      mkdir -p /w/cgi-bin
-      cat >/w/cgi-bin/who <<'END'
-      #!/bin/sh
-      printf 'Content-Type: text/plain\\r\\n\\r\\n%s %s\\n' $$REMOTE_ADDR $$(hostname)
-      END
-      chmod +x /w/cgi-bin/who
-      httpd -h /w -p 8080
-      exec httpd -f -h /w -p 50000
-services:
+pub(crate) const TOOLS: &str = concat!(
+    serves!("httpd -h /w -p 8080\n      exec httpd -f -h /w -p 50000"),
+    "services:
   jenkins:
     <<: *serve
     hostname: jenkins
@@ -36,10 +22,11 @@ services:
     <<: *serve
     hostname: artifactory
     deploy: {replicas: 1, placement: {constraints: [node.hostname != h1]}}
-";
+"
+);
 
 /// The addresses of a lab's network that nobody has.
-fn range(of: &Node) -> String {
+pub(crate) fn range(of: &Node) -> String {
     let [a, b, c, _] = of.host.address().octets();
     format!("{a}.{b}.{c}.150-{a}.{b}.{c}.169")
 }
@@ -53,13 +40,13 @@ fn table(node: &Node) -> Result<Vec<Value>> {
         .collect()
 }
 
-fn line(node: &Node, owner: &str) -> Result<Value> {
+pub(crate) fn line(node: &Node, owner: &str) -> Result<Value> {
     let mut all = table(node)?.into_iter();
     all.find(|l| l["Owner"] == owner)
         .with_context(|| format!("{owner} has no address"))
 }
 
-fn address(node: &Node, owner: &str) -> Result<Ipv4Addr> {
+pub(crate) fn address(node: &Node, owner: &str) -> Result<Ipv4Addr> {
     let line = line(node, owner)?;
     let text = line["Addresses"][0]
         .as_str()
@@ -70,20 +57,10 @@ fn address(node: &Node, owner: &str) -> Result<Ipv4Addr> {
 
 /// Runs Docker's own program.
 #[track_caller]
-fn docker(node: &Node, arguments: &str) {
+pub(crate) fn docker(node: &Node, arguments: &str) {
     let engine = format!("unix://{}", node.host.engine().socket().display());
     node.program("docker", format!("-H {engine} {arguments}").as_str())
         .has_code(0);
-}
-
-/// Who answers at an address and port, and who he says asks.
-fn who(from: &Machine, at: IpAddr, port: u16) -> Result<(String, String)> {
-    let (status, said) = from.http_get(&format!("http://{at}:{port}/cgi-bin/who"))?;
-    ensure!(status == 200, "{status}: {said}");
-    let mut words = said.split_whitespace().map(str::to_owned);
-    let asker = words.next().context("nobody asks")?;
-    let asker = asker.trim_start_matches("[::ffff:").trim_end_matches(']');
-    Ok((words.next().context("nobody answers")?, asker.to_owned()))
 }
 
 #[test]
@@ -114,7 +91,7 @@ fn services_have_addresses_that_follow_them() {
     // Both have the same ports; the client's own address arrives.
     for (name, at) in names.iter().zip(&at) {
         for port in [8080, 50_000] {
-            let said = soon(|| who(&user, (*at).into(), port));
+            let said = soon(|| who(&user, *at, port));
             assert_eq!(said, ((*name).to_owned(), user.address().to_string()));
         }
         user.run("busybox", ["ping", "-c1", "-W2", &at.to_string()])
@@ -122,7 +99,7 @@ fn services_have_addresses_that_follow_them() {
     }
     // From the hosts too, whoever holds it, and from other containers.
     for node in [h1, h2, h3] {
-        soon(|| who(&node.host, at[0].into(), 8080));
+        soon(|| who(&node.host, at[0], 8080));
     }
     h1.ok(format!("exec jenkins wget -qO- http://{}:8080/cgi-bin/who", at[1]).as_str())
         .says(["artifactory"]);
@@ -137,7 +114,7 @@ fn services_have_addresses_that_follow_them() {
     let (dead, alive) = if held == "h2" { (h2, h3) } else { (h3, h2) };
     assert_eq!(dead.name(), held);
     dead.host.machine().cut().unwrap();
-    soon(|| who(&user, at[1].into(), 8080).with_context(|| format!("{:?}", line(h1, &owners[1]))));
+    soon(|| who(&user, at[1], 8080).with_context(|| format!("{:?}", line(h1, &owners[1]))));
     assert_eq!(line(h1, &owners[1]).unwrap()["Node"], alive.name());
     // Back again, only one has it.
     dead.host.machine().heal().unwrap();
@@ -147,19 +124,19 @@ fn services_have_addresses_that_follow_them() {
         ensure!(!held.contains(&format!(" {}/32", at[1])), "{held}");
         Ok(())
     });
-    soon(|| who(&user, at[1].into(), 50_000));
+    soon(|| who(&user, at[1], 50_000));
 
     // A service that is gone and comes back has the address it had.
     h1.ok("down -t 0");
     soon(|| {
         ensure!(table(h2)?.is_empty(), "{:?}", table(h2));
-        ensure!(who(&user, at[0].into(), 8080).is_err());
+        ensure!(who(&user, at[0], 8080).is_err());
         Ok(())
     });
     h2.write("compose.yaml", TOOLS);
     h2.ok("up -d");
     assert_eq!(soon(|| address(h1, &owners[0])), at[0]);
-    soon(|| who(&user, at[0].into(), 8080));
+    soon(|| who(&user, at[0], 8080));
 
     // All of it is taken away again.
     h3.ok("director release");

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // tests: what is not there is a failure
 
 mod applications;
+mod asker;
 mod attached;
 mod attributes;
 mod buildkit;
@@ -23,6 +24,8 @@ mod cluster_volumes;
 mod commands;
 mod dependencies;
 mod director;
+mod director_faults;
+mod director_v6;
 mod dockermod;
 mod dockermod_readme;
 mod doctor;

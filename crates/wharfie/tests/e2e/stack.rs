@@ -559,7 +559,7 @@ pub(crate) fn text(value: &Value) -> String {
 }
 
 /// Name of a container in the Engine's list.
-fn name_of(container: &Value) -> String {
+pub(crate) fn name_of(container: &Value) -> String {
     text(&container["Names"][0])
         .trim_start_matches('/')
         .to_owned()

@@ -13,7 +13,7 @@ use serde_json::Value;
 use wharfie_lab::{EngineKind, throughout};
 
 use crate::engines::own;
-use crate::stack::{Stack, agent_of, ask_agent, soon, text};
+use crate::stack::{Stack, agent_of, ask_agent, name_of, soon, text};
 
 const STACK: &str = "
 services:
@@ -31,8 +31,10 @@ fn names(stack: &Stack) -> Vec<String> {
 
 /// Everything is there once, and runs.
 fn whole(stack: &Stack) -> Result<()> {
+    // One list for both: between two, containers are made.
     let containers = stack.containers();
-    ensure!(stack.names() == names(stack), "{:?}", stack.names());
+    let there: Vec<String> = containers.iter().map(name_of).collect();
+    ensure!(there == names(stack), "{there:?}");
     for container in containers {
         ensure!(container["State"] == "running", "{container}");
     }
@@ -42,7 +44,8 @@ fn whole(stack: &Stack) -> Result<()> {
 }
 
 fn nothing(stack: &Stack) -> Result<()> {
-    ensure!(stack.names().is_empty(), "{:?}", stack.names());
+    let there = stack.names();
+    ensure!(there.is_empty(), "{there:?}");
     ensure!(stack.resources("networks").is_empty(), "networks");
     Ok(())
 }

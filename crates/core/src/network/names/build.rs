@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use wharfie_compose::model::Service;
 
-use super::{Catalog, Few, Group, Outside, Port, Seat, Single, Target, Task, ZONE, Zone};
+use super::{Catalog, Few, Group, Outside, Seat, Single, Target, Task, ZONE, Zone};
 use crate::network::vip::has_vip;
 use crate::network::world::{self, Index, Member, Readiness};
-use crate::network::{Vip, VipKey, World};
+use crate::network::{Vip, VipKey, World, offered};
 use crate::schedule::hash::Map;
 use crate::seen::{Health, State};
 use crate::wanted::Stack;
@@ -188,7 +188,7 @@ impl<'a> Builder<'a> {
             v6: vip.and_then(|v| v.v6),
             members,
             ready: numbers,
-            ports: group.definition.map(ports).unwrap_or_default(),
+            ports: group.definition.map(offered).unwrap_or_default(),
         }
     }
 
@@ -279,40 +279,4 @@ impl<'a> Builder<'a> {
 
 fn short(id: &str) -> &str {
     id.get(..SHORT_ID).unwrap_or_default()
-}
-
-/// Ports that a service publishes or exposes, for SRV.
-fn ports(service: &Service) -> Vec<Port> {
-    let protocol = |text: &str| match text {
-        "" => "tcp".to_owned(),
-        text => lower(text),
-    };
-    let mut ports: Vec<Port> = Vec::new();
-    let mut add = |number: u16, protocol: String, names: Vec<String>| {
-        let same = |p: &&mut Port| p.number == number && p.protocol == protocol;
-        match ports.iter_mut().find(same) {
-            Some(port) => port.names.extend(names),
-            None => ports.push(Port {
-                names,
-                protocol,
-                number,
-            }),
-        }
-    };
-    for port in &service.ports {
-        let names = [&port.name, &port.app_protocol].into_iter();
-        let names = names.filter(|n| !n.is_empty()).map(|n| lower(n));
-        add(port.target, protocol(&port.protocol), names.collect());
-    }
-    for entry in &service.expose {
-        let (range, kind) = entry.split_once('/').unwrap_or((entry, ""));
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else {
-            continue;
-        };
-        for number in first..=last {
-            add(number, protocol(kind), Vec::new());
-        }
-    }
-    ports
 }

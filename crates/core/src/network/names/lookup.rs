@@ -7,6 +7,7 @@ use super::{
     Answer, Asker, Catalog, Data, Few, Group, Kind, Record, Seat, Single, TASK_TTL, Target,
     VIP_TTL, ZONE, Zone,
 };
+use crate::network::Offered;
 use crate::schedule::hash::Map;
 
 /// SRV records in one answer at most; more would not fit.
@@ -205,7 +206,7 @@ impl Catalog {
             let Found::Group(group, which) = found else {
                 continue;
             };
-            let fits = |p: &&super::Port| {
+            let fits = |p: &&Offered| {
                 let named = p.names.iter().any(|n| n == port);
                 p.protocol == protocol && (named || number == Some(p.number))
             };

@@ -30,7 +30,7 @@ mod lookup;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use super::Cidr;
+use super::{Cidr, Offered};
 use crate::schedule::hash::Map;
 
 /// The zone below which all full names are; it is reserved for private use (ICANN resolution
@@ -124,7 +124,7 @@ struct Group {
     members: Vec<Task>,
     /// Numbers of ready members.
     ready: Vec<u32>,
-    ports: Vec<Port>,
+    ports: Vec<Offered>,
 }
 
 impl Group {
@@ -151,15 +151,6 @@ struct Task {
     checked: bool,
     /// Number of its node.
     node: u32,
-}
-
-/// A port of a service, for SRV.
-#[derive(Debug, PartialEq, Eq)]
-struct Port {
-    /// Names, in lower case, besides the number.
-    names: Vec<String>,
-    protocol: String,
-    number: u16,
 }
 
 /// Where an asker is.

@@ -7,9 +7,13 @@
 //! Ours have a mark that the kernel keeps: a protocol (`IFA_PROTO`, since Linux 5.18), and a metric
 //! (`IFA_RT_PRIORITY`, since 4.18) which means nothing here, since no route is made of them. Older
 //! kernels keep the metric only, so either will do.
+//!
+//! One that others would take over from a host that is not heard any more is had for a while only: if
+//! nobody says again that it is to last, because there is no agent any more, the kernel takes it away.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{
@@ -26,6 +30,8 @@ use super::device::Link;
 const METRIC: u32 = 0x5744_0000 | PROTOCOL as u32;
 /// `INFINITY_LIFE_TIME`
 const FOR_EVER: u32 = u32::MAX;
+/// One that lasts for a while is said again when it has lost so much of that, in seconds.
+const LOST: u32 = 5;
 
 /// An address that a host is to have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +40,8 @@ pub struct LanAddress {
     pub address: IpAddr,
     /// The device it is on.
     pub device: String,
+    /// How long it stays if this is not said again; for ever if that is not said.
+    pub lasts: Option<Duration>,
 }
 
 /// What [`LanAddresses::apply`] did.
@@ -63,6 +71,8 @@ struct Seen {
     is_ours: bool,
     /// Whether it is as we make them.
     is_whole: bool,
+    /// How many seconds it is valid from now on.
+    valid: u32,
 }
 
 impl LanAddresses {
@@ -75,7 +85,7 @@ impl LanAddresses {
     }
 
     /// Makes these the addresses of ours that the host has, and no others; repairs what others
-    /// changed. Addresses of others are left alone.
+    /// changed, and says again what is to last. Addresses of others are left alone.
     pub fn apply(&mut self, wanted: &[LanAddress]) -> Result<LanChanges, Error> {
         let links = self.route.links()?;
         let links: Vec<Link> = links.iter().map(Link::of).collect();
@@ -84,8 +94,11 @@ impl LanAddresses {
             seen.entry(one.address).or_default().push(one);
         }
         let mut changes = LanChanges::default();
-        let mut targets: BTreeMap<IpAddr, u32> = BTreeMap::new();
-        for LanAddress { address, device } in wanted {
+        let mut targets: BTreeMap<IpAddr, (u32, u32)> = BTreeMap::new();
+        for one in wanted {
+            let LanAddress {
+                address, device, ..
+            } = one;
             let link = links.iter().find(|link| link.name == *device);
             let others = seen.get(address).into_iter().flatten();
             let foreign = others.clone().find(|one| !one.is_ours);
@@ -94,8 +107,8 @@ impl LanAddresses {
                 (_, Some(foreign)) => taken(&links, foreign),
                 (Some(link), _) if !link.is_up => down(device),
                 (Some(link), _) => {
-                    let before = targets.insert(*address, link.index);
-                    if before.is_some_and(|before| before != link.index) {
+                    let before = targets.insert(*address, (link.index, one.valid()));
+                    if before.is_some_and(|(before, _)| before != link.index) {
                         let words = format!("the address {address} is to be on two devices");
                         return Err(Error::Invalid(words));
                     }
@@ -105,10 +118,18 @@ impl LanAddresses {
             changes.refused.push((*address, error));
         }
         self.held.clear();
+        let mut renewed = Vec::new();
         for one in seen.values().flatten().filter(|one| one.is_ours) {
-            if one.is_whole && targets.get(&one.address) == Some(&one.index) {
+            let target = targets.get(&one.address).copied();
+            if let Some((index, valid)) = target
+                && one.is_whole
+                && index == one.index
+            {
                 targets.remove(&one.address);
                 self.held.insert(one.address, one.index);
+                if !one.lasts(valid) {
+                    renewed.push((one.address, one.index, valid));
+                }
                 continue;
             }
             let moved = targets.contains_key(&one.address);
@@ -118,26 +139,60 @@ impl LanAddresses {
                 Err(error) => changes.refused.push((one.address, error)),
             }
         }
-        for (address, index) in targets {
-            match self.create(address, index) {
+        for (address, (index, valid)) in targets {
+            match self.create(address, index, valid) {
                 Ok(()) => changes.added.push(address),
                 Err(error) => changes.refused.push((address, error)),
+            }
+        }
+        // One by one if not all at once: what was done is known to the caller all the same.
+        if self.renew(&renewed).is_err() {
+            for one in renewed {
+                if let Err(error) = self.renew(&[one]) {
+                    changes.refused.push((one.0, error));
+                }
             }
         }
         Ok(changes)
     }
 
+    /// All of ours that do not stay for ever are to last for so long from now on, as they are.
+    pub fn extend(&mut self, lasts: Duration) -> Result<(), Error> {
+        let valid = seconds(Some(lasts));
+        let mut ours = read(&mut self.route)?;
+        ours.retain(|one| one.is_ours && one.valid != FOR_EVER);
+        let ours: Vec<(IpAddr, u32, u32)> = ours
+            .iter()
+            .map(|one| (one.address, one.index, valid))
+            .collect();
+        self.renew(&ours)
+    }
+
+    fn renew(&mut self, all: &[(IpAddr, u32, u32)]) -> Result<(), Error> {
+        let new = |(address, index, valid): &(IpAddr, u32, u32)| {
+            let message = message(*address, full(*address), *index, *valid);
+            Change::replace(RouteNetlinkMessage::NewAddress(message))
+        };
+        let changes: Vec<Change> = all.iter().map(new).collect();
+        self.route.change(&changes, |i| {
+            format!("how long the address {} lasts", all[i].0)
+        })
+    }
+
     /// Has one more address; costs the same whatever others there are. Says whether it was not there.
     /// Of IPv6 the kernel finishes it by itself, a moment later.
     pub fn add(&mut self, wanted: &LanAddress) -> Result<bool, Error> {
-        let LanAddress { address, device } = wanted;
+        let LanAddress {
+            address, device, ..
+        } = wanted;
+        let valid = wanted.valid();
         let link = Link::named(&mut self.route, device)?;
         let link = link.ok_or_else(|| no_device(device))?;
         if !link.is_up {
             return Err(down(device));
         }
         if !self.is_local(*address)? {
-            match self.create(*address, link.index) {
+            match self.create(*address, link.index, valid) {
                 // Of a device that has just come up it is not local yet.
                 Err(error) if error.is(Errno::EXIST) => {}
                 done => return done.map(|()| true),
@@ -150,14 +205,20 @@ impl LanAddresses {
         if let Some(foreign) = same.iter().find(|one| !one.is_ours) {
             return Err(taken(&links, foreign));
         }
-        if same == [Seen::whole(*address, link.index)] {
+        if let [one] = same.as_slice()
+            && one.is_whole
+            && one.index == link.index
+        {
             self.held.insert(*address, link.index);
+            if !one.lasts(valid) {
+                self.renew(&[(*address, link.index, valid)])?;
+            }
             return Ok(false);
         }
         for one in &same {
             self.delete(one)?;
         }
-        self.create(*address, link.index).map(|()| true)
+        self.create(*address, link.index, valid).map(|()| true)
     }
 
     /// Gives an address back; of one that was seen or made before this costs the same whatever others
@@ -212,8 +273,9 @@ impl LanAddresses {
         }
     }
 
-    fn create(&mut self, address: IpAddr, index: u32) -> Result<(), Error> {
-        let message = RouteNetlinkMessage::NewAddress(message(address, full(address), index));
+    fn create(&mut self, address: IpAddr, index: u32, valid: u32) -> Result<(), Error> {
+        let message = message(address, full(address), index, valid);
+        let message = RouteNetlinkMessage::NewAddress(message);
         let changes = [Change::create(message)];
         self.route
             .change(&changes, |_| format!("the address {address}"))?;
@@ -229,7 +291,7 @@ impl LanAddresses {
             prefix,
             ..
         } = *one;
-        let message = RouteNetlinkMessage::DelAddress(message(address, prefix, index));
+        let message = RouteNetlinkMessage::DelAddress(message(address, prefix, index, FOR_EVER));
         let describe = |_| format!("the removal of the address {address}");
         let done = self.route.change(&[Change::modify(message)], describe);
         self.held.remove(&address);
@@ -239,6 +301,18 @@ impl LanAddresses {
             Err(error) => Err(error),
         }
     }
+}
+
+impl LanAddress {
+    fn valid(&self) -> u32 {
+        seconds(self.lasts)
+    }
+}
+
+/// As the kernel takes it: none is not for ever, and nothing at all is refused.
+fn seconds(lasts: Option<Duration>) -> u32 {
+    let whole = |d: Duration| u32::try_from(d.as_secs()).unwrap_or(FOR_EVER).max(1);
+    lasts.map_or(FOR_EVER, whole)
 }
 
 fn no_device(device: &str) -> Error {
@@ -263,9 +337,9 @@ fn full(address: IpAddr) -> u8 {
     if address.is_ipv6() { 128 } else { 32 }
 }
 
-fn message(address: IpAddr, prefix: u8, index: u32) -> AddressMessage {
+fn message(address: IpAddr, prefix: u8, index: u32, valid: u32) -> AddressMessage {
     let mut lifetimes = CacheInfo::default();
-    lifetimes.ifa_valid = FOR_EVER;
+    lifetimes.ifa_valid = valid;
     let mut message = AddressMessage::default();
     message.header.family = family(address.is_ipv6());
     message.header.prefix_len = prefix;
@@ -298,6 +372,15 @@ impl Seen {
             prefix: full(address),
             is_ours: true,
             is_whole: true,
+            valid: FOR_EVER,
+        }
+    }
+
+    /// Whether it stays for about as long as it is to.
+    fn lasts(&self, valid: u32) -> bool {
+        match valid {
+            FOR_EVER => self.valid == FOR_EVER,
+            _ => self.valid <= valid && self.valid.saturating_add(LOST) > valid,
         }
     }
 
@@ -307,12 +390,14 @@ impl Seen {
         };
         let (mut local, mut remote) = (None, None);
         let (mut is_ours, mut is_unpreferred, mut has_failed) = (false, false, false);
+        let mut valid = FOR_EVER;
         for attribute in &message.attributes {
             match attribute {
                 AddressAttribute::Local(address) => local = Some(*address),
                 AddressAttribute::Address(address) => remote = Some(*address),
                 AddressAttribute::RoutePriority(METRIC) => is_ours = true,
                 AddressAttribute::Protocol(by) => is_ours |= u8::from(*by) == PROTOCOL,
+                AddressAttribute::CacheInfo(lifetimes) => valid = lifetimes.ifa_valid,
                 AddressAttribute::Flags(flags) => {
                     is_unpreferred = flags.contains(AddressFlags::Deprecated);
                     let failed = AddressFlags::Tentative | AddressFlags::Dadfailed;
@@ -332,6 +417,7 @@ impl Seen {
             prefix,
             is_ours,
             is_whole,
+            valid,
         })
     }
 }
@@ -344,7 +430,7 @@ mod tests {
     fn what_is_written_is_ours_when_it_is_read() {
         for address in ["192.0.2.7", "2001:db8::7"] {
             let address: IpAddr = address.parse().unwrap();
-            let mut message = message(address, full(address), 3);
+            let mut message = message(address, full(address), 3, FOR_EVER);
             // The kernel says so of a preferred lifetime that is over.
             for attribute in &mut message.attributes {
                 if let AddressAttribute::Flags(flags) = attribute {
@@ -365,5 +451,19 @@ mod tests {
             let seen = Seen::of(&RouteNetlinkMessage::NewAddress(message));
             assert!(seen.is_some_and(|seen| !seen.is_ours));
         }
+    }
+
+    #[test]
+    fn what_is_to_last_is_said_again_in_time() {
+        let of = |valid| Seen {
+            valid,
+            ..Seen::whole([192, 0, 2, 7].into(), 3)
+        };
+        assert!(of(FOR_EVER).lasts(FOR_EVER) && of(30).lasts(30) && of(26).lasts(30));
+        for (is, wanted) in [(25, 30), (90, 30), (FOR_EVER, 30), (30, FOR_EVER)] {
+            assert!(!of(is).lasts(wanted), "{is} {wanted}");
+        }
+        assert_eq!(seconds(None), FOR_EVER);
+        assert_eq!(seconds(Some(Duration::ZERO)), 1);
     }
 }

@@ -89,6 +89,7 @@ pub fn announce(namespace: &Namespace, device: &str, addresses: &[IpAddr]) -> Re
 /// Hears who else says to have an address that this host has (RFC 5227, section 2.4).
 ///
 /// Its file descriptor becomes readable when something was said.
+#[derive(Debug)]
 pub struct Conflicts {
     wire: Wire,
     either: OwnedFd,
@@ -121,6 +122,12 @@ impl Conflicts {
         heard.dedup();
         Ok(heard)
     }
+
+    /// The same, and waits for something to be said, but no longer than so long.
+    pub fn wait(&mut self, patience: Duration) -> Result<Vec<(IpAddr, Mac)>, Error> {
+        self.wire.wait(patience)?;
+        self.conflicts()
+    }
 }
 
 impl AsFd for Conflicts {
@@ -130,6 +137,7 @@ impl AsFd for Conflicts {
 }
 
 /// The sockets to a LAN.
+#[derive(Debug)]
 struct Wire {
     device: String,
     index: u32,

@@ -7,6 +7,7 @@ pub(crate) mod message;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket as Raw, SocketAddr};
 use rustix::io::Errno;
 use rustix::net::sockopt::{
@@ -46,10 +47,22 @@ impl Socket {
     /// Opens one in a namespace. It stays there, whoever uses it.
     pub(crate) fn open(namespace: &Namespace, protocol: isize) -> Result<Self, Error> {
         let raw = namespace.inside("open a netlink socket", || {
-            let mut raw = Raw::new(protocol)?;
+            let mut raw = match Raw::new(protocol) {
+                Err(e) if e.raw_os_error() == Some(Errno::PROTONOSUPPORT.raw_os_error()) => {
+                    return Ok(Err(e));
+                }
+                raw => raw?,
+            };
             raw.bind_auto()?;
             raw.connect(&SocketAddr::new(0, 0))?;
-            Ok(raw)
+            Ok(Ok(raw))
+        })?;
+        let raw = raw.map_err(|e| Error::NotSupported {
+            what: match protocol {
+                NETLINK_NETFILTER => "nftables",
+                _ => "such netlink sockets",
+            },
+            reason: e.to_string(),
         })?;
         // What is not there on an old kernel costs words in errors, no more.
         let _ = raw.set_ext_ack(true);

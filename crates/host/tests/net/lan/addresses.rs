@@ -13,6 +13,7 @@ fn on(device: &str, addresses: &[&str]) -> Vec<LanAddress> {
     let one = |address: &&str| LanAddress {
         address: address.parse().unwrap(),
         device: device.into(),
+        lasts: None,
     };
     addresses.iter().map(one).collect()
 }
@@ -223,4 +224,58 @@ fn the_device_to_the_lan_is_found_and_no_bridge_of_containers() {
     assert!(!device(&namespace, "near").unwrap().unwrap().is_up);
     assert_eq!(device(&namespace, "gone0").unwrap(), None);
     assert_eq!(device(&namespace, &"x".repeat(300)).unwrap(), None);
+}
+
+/// An address stays as long as somebody says again that it is to; without, the kernel takes it away.
+#[test]
+fn what_nobody_asks_for_again_is_gone() {
+    if !possible() {
+        return;
+    }
+    let mut lan = Lan::new();
+    let host = lan.host();
+    let lasting = |seconds: Option<u64>| -> Vec<LanAddress> {
+        let lasts = seconds.map(std::time::Duration::from_secs);
+        let all = on("eth0", &OURS).into_iter();
+        all.map(|one| LanAddress { lasts, ..one }).collect()
+    };
+    let valid = || {
+        let shown = host.space.ip("addr show dev eth0");
+        let mut lines = shown.lines().map(str::trim);
+        let mut found = Vec::new();
+        while let Some(line) = lines.next() {
+            if OURS.iter().any(|a| line.contains(&format!(" {a}/"))) {
+                let lifetime = lines.next().unwrap();
+                found.push(lifetime.split_whitespace().nth(1).unwrap().to_owned());
+            }
+        }
+        found
+    };
+    let mut addresses = LanAddresses::open(&host.space.namespace()).unwrap();
+    assert_eq!(addresses.apply(&lasting(None)).unwrap().added.len(), 3);
+    assert_eq!(valid(), ["forever"; 3]);
+    // Nothing is announced because of it, and nothing is away for a moment.
+    assert_eq!(
+        addresses.apply(&lasting(Some(600))).unwrap(),
+        Default::default()
+    );
+    assert!(valid().iter().all(|v| v != "forever"), "{:?}", valid());
+    addresses
+        .extend(std::time::Duration::from_secs(6000))
+        .unwrap();
+    let long = |v: &String| v.trim_end_matches("sec").parse::<u64>().unwrap() > 5000;
+    assert!(valid().iter().all(long), "{:?}", valid());
+    assert_eq!(addresses.apply(&lasting(None)).unwrap(), Default::default());
+    assert_eq!(valid(), ["forever"; 3]);
+    addresses.extend(std::time::Duration::from_secs(1)).unwrap();
+    assert_eq!(valid(), ["forever"; 3]);
+    assert!(!addresses.add(&lasting(Some(1))[0]).unwrap());
+    assert_eq!(
+        addresses.apply(&lasting(Some(1))).unwrap(),
+        Default::default()
+    );
+    until("the kernel takes them away", || {
+        single(&host, "eth0").is_empty()
+    });
+    assert_eq!(addresses.apply(&lasting(None)).unwrap().added.len(), 3);
 }

@@ -40,6 +40,7 @@ fn hold(host: &Host, addresses: &[IpAddr]) -> LanAddresses {
     let one = |address: &IpAddr| LanAddress {
         address: *address,
         device: "eth0".into(),
+        lasts: None,
     };
     let wanted: Vec<LanAddress> = addresses.iter().map(one).collect();
     let mut held = LanAddresses::open(&host.space.namespace()).unwrap();

@@ -23,7 +23,13 @@ impl Holder<'_> {
         for one in led {
             self.redirector.set(one).unwrap();
             let (address, device) = (one.address, "eth0".to_owned());
-            self.addresses.add(&LanAddress { address, device }).unwrap();
+            self.addresses
+                .add(&LanAddress {
+                    address,
+                    device,
+                    lasts: None,
+                })
+                .unwrap();
         }
         let all: Vec<IpAddr> = led.iter().map(|one| one.address).collect();
         announce(&self.host.space.namespace(), "eth0", &all).unwrap();

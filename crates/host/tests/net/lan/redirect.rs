@@ -41,6 +41,7 @@ pub(super) fn setup() -> Setup {
     let addresses = [V4, V6].map(|address| LanAddress {
         address: address.parse().unwrap(),
         device: "eth0".into(),
+        lasts: None,
     });
     let mut held = LanAddresses::open(&host.space.namespace()).unwrap();
     assert_eq!(held.apply(&addresses).unwrap().added.len(), 2);
@@ -454,6 +455,7 @@ fn what_makes_no_sense_is_refused_and_a_purge_leaves_nothing() {
     let address = LanAddress {
         address: both()[0],
         device: "eth0".into(),
+        lasts: None,
     };
     let mut addresses = LanAddresses::open(&host.space.namespace()).unwrap();
     addresses.add(&address).unwrap();

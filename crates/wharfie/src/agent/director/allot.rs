@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use tracing::debug;
 use wharfie_cluster::Key;
 use wharfie_core::Stack;
 use wharfie_core::assignment::Assignments;
@@ -94,19 +95,32 @@ impl Keeper {
         let claims = scene.with(|world| wanted(stack, assignments, world, director));
         let name = stack.project.name.as_str();
         let mine = |owner: &Owner| owner.stack() == Some(name);
-        let mut changes = allot(&claims, mine, &book.addresses, director, &self.lan(), now());
-        // Whoever is expected back keeps what it holds.
-        let expected: BTreeSet<String> = self
-            .view()
-            .places
-            .into_iter()
-            .filter(|p| matches!(p.standing, Standing::Unsure(_)))
-            .map(|p| p.id)
-            .collect();
-        changes.put.retain(|owner, _| {
-            let before = book.addresses.get(owner);
-            !before.is_some_and(|a| a.freed.is_none() && expected.contains(&a.node))
+        let view = self.view();
+        // Whoever is expected back keeps what it holds; and all do as long as one who is back since a
+        // moment may know what this node does not.
+        let places = view.places.iter();
+        let waited_for = places.filter(|p| match p.standing {
+            Standing::Unsure(_) => true,
+            Standing::Gone(_) => false,
+            _ => view.unsettled,
         });
+        let lan = Lan {
+            waited_for: waited_for.map(|p| p.id.clone()).collect(),
+            ..self.lan()
+        };
+        let changes = allot(&claims, mine, &book.addresses, director, &lan, now());
+        for (owner, address) in &changes.put {
+            let before = book.addresses.get(owner).filter(|a| a.freed.is_none());
+            if let Some(before) = before.filter(|b| b.node != address.node) {
+                let called = |id: &str| {
+                    self.fleet
+                        .by_id(id)
+                        .map_or_else(|| id.to_owned(), |n| n.name)
+                };
+                let (from, to) = (called(&before.node), called(&address.node));
+                debug!(%owner, from, to, "its address moves");
+            }
+        }
         changes
     }
 
@@ -192,6 +206,9 @@ impl Keeper {
         lan.subnets
             .insert(self.fleet.id(), subnets(&networks::routes()));
         lan.taken.extend(self.taken());
+        lan.taken.extend(&book.reserved);
+        let newer = book.newer.iter();
+        lan.unreadable = newer.filter_map(|name| Owner::read(name)).collect();
         lan
     }
 }

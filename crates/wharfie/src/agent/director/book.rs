@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use serde_json::Value;
 use wharfie_cluster::{Record, Replica};
 use wharfie_core::director::{
     ADDRESS, Address, Addresses, DIRECTOR, Director, Owner, RECORD, RecordSet, SETTINGS,
@@ -17,6 +18,11 @@ pub(in crate::agent) struct DirectorBook {
     pub(in crate::agent) unreadable: bool,
     /// Who has which address.
     pub(in crate::agent) addresses: Addresses,
+    /// Whose address was written by a newer version, by the names of the objects: nobody else gets what is in
+    /// them, and they are left alone.
+    pub(in crate::agent) newer: BTreeSet<String>,
+    /// The addresses in those.
+    pub(in crate::agent) reserved: BTreeSet<IpAddr>,
     /// Records that people added, by [`record_name`](wharfie_core::director::record_name).
     pub(in crate::agent) records: BTreeMap<String, RecordSet>,
     /// When something of it was written last, in seconds since 1970: the same on all nodes.
@@ -28,6 +34,33 @@ pub(in crate::agent) fn is_of_director(kind: &str) -> bool {
     matches!(kind, DIRECTOR | ADDRESS | RECORD)
 }
 
+/// All addresses that are said in a value, whatever it is.
+fn said_in(value: &Value, all: &mut BTreeSet<IpAddr>) {
+    match value {
+        Value::String(text) => all.extend(text.parse::<IpAddr>().ok()),
+        Value::Array(each) => each.iter().for_each(|v| said_in(v, all)),
+        Value::Object(each) => each.values().for_each(|v| said_in(v, all)),
+        _ => {}
+    }
+}
+
+/// Reads who has which address; what cannot be read apart: whose, and the addresses in it.
+fn read_addresses<'r>(
+    records: impl Iterator<Item = &'r Record>,
+) -> (Addresses, BTreeSet<String>, BTreeSet<IpAddr>) {
+    let (mut read, mut newer, mut reserved) = <(Addresses, BTreeSet<_>, BTreeSet<_>)>::default();
+    for record in records {
+        match (Owner::read(&record.name), value(record)) {
+            (Some(owner), Some(address)) => drop(read.insert(owner, address)),
+            _ => {
+                newer.insert(record.name.clone());
+                record.value.iter().for_each(|v| said_in(v, &mut reserved));
+            }
+        }
+    }
+    (read, newer, reserved)
+}
+
 fn value<T: serde::de::DeserializeOwned>(record: &Record) -> Option<T> {
     serde_json::from_value(record.value.clone()?).ok()
 }
@@ -35,7 +68,8 @@ fn value<T: serde::de::DeserializeOwned>(record: &Record) -> Option<T> {
 impl DirectorBook {
     /// All addresses that somebody has, or that are reserved for him.
     pub(in crate::agent) fn given(&self) -> BTreeSet<IpAddr> {
-        self.addresses.values().flat_map(Address::all).collect()
+        let given = self.addresses.values().flat_map(Address::all);
+        given.chain(self.reserved.iter().copied()).collect()
     }
 
     /// Reads it. What cannot be understood is left out: it is of a newer version, or damaged.
@@ -50,17 +84,58 @@ impl DirectorBook {
         let settings = said.iter().find_map(|r| value::<Director>(r));
         // Without a director nobody has an address; what is left of one means nothing.
         let given = addresses.iter().filter(|_| !said.is_empty());
+        let given = given.filter(|r| r.value.is_some());
+        let (addresses, newer, reserved) = read_addresses(given);
         Ok(Self {
             unreadable: settings.is_none() && !said.is_empty(),
             settings,
-            addresses: given
-                .filter_map(|r| Some((Owner::read(&r.name)?, value(r)?)))
-                .collect(),
+            addresses,
+            newer,
+            reserved,
             records: records
                 .iter()
                 .filter_map(|r| Some((r.name.clone(), value(r)?)))
                 .collect(),
             changed,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_a_newer_version_wrote_is_reserved() {
+        let record = |name: &str, value: Value| Record {
+            kind: ADDRESS.to_owned(),
+            name: name.to_owned(),
+            revision: 1,
+            stamp: wharfie_cluster::Stamp::default(),
+            parent: None,
+            older: Vec::new(),
+            note: String::new(),
+            value: Some(value),
+        };
+        let records = [
+            record(
+                "shop/web",
+                json!({"v4": "192.0.2.7", "node": "k1", "more": true}),
+            ),
+            record(
+                "shop/db",
+                json!({"v4": ["192.0.2.8", "192.0.2.9"], "node": "k1"}),
+            ),
+            record("shop/api/2/blue", json!({"v6": "2001:db8::1", "since": 5})),
+            record("shop/cache", json!("nothing")),
+        ];
+        let (read, newer, reserved) = read_addresses(records.iter());
+        assert_eq!(read.len(), 1);
+        assert_eq!(read[&Owner::service("shop", "web")].node, "k1");
+        let names: Vec<&str> = newer.iter().map(String::as_str).collect();
+        assert_eq!(names, ["shop/api/2/blue", "shop/cache", "shop/db"]);
+        let ips = ["192.0.2.8", "192.0.2.9", "2001:db8::1"].map(|ip| ip.parse().unwrap());
+        assert_eq!(reserved, ips.into());
     }
 }

@@ -170,6 +170,8 @@ impl Keeper {
         let book = self.book.director();
         let address = |owner: &wharfie_core::director::Owner| Key::new(ADDRESS, owner.to_string());
         let mut puts: Puts = book.addresses.keys().map(|o| (address(o), None)).collect();
+        let newer = book.newer.iter();
+        puts.extend(newer.map(|name| (Key::new(ADDRESS, name), None)));
         puts.extend(
             book.records
                 .keys()

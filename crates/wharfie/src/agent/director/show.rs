@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use wharfie_core::director::{Address, Director, Owner, is_ready};
-use wharfie_core::network::Running;
+use wharfie_core::director::{Address, Director, Families, Owner, families_of, is_ready};
+use wharfie_core::network::{Running, offered};
 use wharfie_core::seen::Health;
 
 use crate::agent::keeper::Keeper;
@@ -51,13 +51,28 @@ impl Keeper {
                     let of = stacks
                         .get(stack)
                         .and_then(|e| e.stack.project.any_service(service));
-                    line.ports = of.map(ports).unwrap_or_default();
+                    let ports = of.map(offered).unwrap_or_default().into_iter();
+                    line.ports = ports.map(|p| (p.number, p.protocol)).collect();
                     Box::new(move |_, c| {
                         let same = c.stack == *stack && c.service == *service && !c.oneoff;
                         same && task.is_none_or(|t| t == c.number)
                     })
                 }
             };
+            if let Some(director) = &book.settings {
+                let families = || match owner {
+                    Owner::Service { stack, service, .. } => stacks.get(stack).and_then(|e| {
+                        let of = e.stack.project.any_service(service)?;
+                        Some(scene.with(|world| families_of(&e.stack, of, world)))
+                    }),
+                    Owner::Container { node, .. } => {
+                        let node = scene.nodes().find(|n| n.id == *node)?;
+                        let own = node.containers.iter().find(|c| is_own(&node.id, c))?;
+                        Some(Families::of_local(&own.networks, Families::default()))
+                    }
+                };
+                line.lacks = lacks(address, director, families);
+            }
             for node in scene.nodes().filter(|n| n.live) {
                 for c in node.containers.iter().filter(|c| is_own(&node.id, c)) {
                     line.containers.push(DirectorContainer {
@@ -111,6 +126,28 @@ impl Keeper {
     }
 }
 
+/// Why somebody has no address of a family that there are addresses of.
+fn lacks(
+    address: &Address,
+    director: &Director,
+    families: impl FnOnce() -> Option<Families>,
+) -> Vec<String> {
+    let there = |ipv6: &bool| director.ranges.iter().any(|r| r.range.is_ipv6() == *ipv6);
+    let missing = |ipv6: &bool| there(ipv6) && address.of(*ipv6).is_none();
+    // Who asks for an address has just that.
+    if address.asked || address.freed.is_some() || ![false, true].iter().any(missing) {
+        return Vec::new();
+    }
+    let families = families().unwrap_or_default();
+    let each = [false, true].into_iter().filter(missing);
+    let each = each.filter(|ipv6| !families.leads(*ipv6, None));
+    let words = |ipv6| {
+        let family = if ipv6 { "IPv6" } else { "IPv4" };
+        format!("no {family} address: {}", Families::lacking(ipv6))
+    };
+    each.map(words).collect()
+}
+
 fn state(container: &Running) -> String {
     let state = container.state.as_str().to_owned();
     match container.health {
@@ -119,23 +156,4 @@ fn state(container: &Running) -> String {
         Health::Healthy => format!("{state} (healthy)"),
         Health::Unhealthy => format!("{state} (unhealthy)"),
     }
-}
-
-/// Ports that a service offers, as its file says.
-fn ports(service: &wharfie_compose::model::Service) -> Vec<(u16, String)> {
-    let published = service.ports.iter();
-    let published = published.map(|p| (p.target, p.protocol.clone()));
-    let exposed = service.expose.iter().filter_map(|text| {
-        let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-        Some((port.parse().ok()?, protocol.to_owned()))
-    });
-    let mut all: Vec<(u16, String)> = published.chain(exposed).collect();
-    for (_, protocol) in &mut all {
-        if protocol.is_empty() {
-            "tcp".clone_into(protocol);
-        }
-    }
-    all.sort();
-    all.dedup();
-    all
 }

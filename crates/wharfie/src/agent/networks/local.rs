@@ -135,11 +135,11 @@ impl Keeper {
     }
 
     /// Gives addresses to new containers of a stack. Those whose service has a firewall are cut off until
-    /// that is there.
+    /// that is there; where there can be none, there are no such containers.
     pub(in crate::agent) fn addresses(
         self: &Arc<Self>,
         project: Option<&Project>,
-    ) -> impl Fn(&str, &str) -> Option<Given> + Send + Sync + use<> {
+    ) -> impl Fn(&str, &str) -> Result<Option<Given>, String> + Send + Sync + use<> {
         let (keeper, book) = (Arc::clone(self), self.book.networks());
         let fixed = self.fixed();
         let alone = self.is_alone();
@@ -154,13 +154,20 @@ impl Keeper {
             let given = match alone {
                 true => None,
                 false => keeper.give(name, &book, &fixed),
-            }?;
+            };
             if walled.contains(service) {
-                let (v4, v6) = (given.v4, given.v6);
+                let (v4, v6) = given.as_ref().map(|g| (g.v4, g.v6)).unwrap_or_default();
                 let addresses: Vec<IpAddr> = Addresses { v4, v6 }.all().collect();
-                keeper.holds.hold(&addresses, now());
+                let held = keeper.holds.before(&addresses, now());
+                held.map_err(|e| {
+                    let node = &keeper.fleet.me().name;
+                    format!(
+                        "{service} has a firewall, which cannot be on {node}: {e}; keep it away from there with \
+                         `deploy.placement.constraints`"
+                    )
+                })?;
             }
-            Some(given)
+            Ok(given)
         }
     }
 

@@ -15,7 +15,8 @@ use wharfie_core::report::NetworkFault;
 use wharfie_edge::dns;
 use wharfie_edge::forward::Forwards;
 use wharfie_host::net::{
-    Cable, ENCRYPTION_DEVICE, IsolatedNetwork, Isolation, Isolator, Namespace, VXLAN_PORT,
+    Cable, ENCRYPTION_DEVICE, Error as NetError, IsolatedNetwork, Isolation, Isolator, Namespace,
+    VXLAN_PORT,
 };
 
 use super::drops::heard;
@@ -317,8 +318,8 @@ impl Plane {
         }
         if let Err(e) = self.part(scene, plans, repair) {
             // A kernel without nftables has to do without.
-            is_sealed &= matches!(e, wharfie_host::net::Error::NotSupported { .. });
-            failed.push(e.to_string());
+            is_sealed &= matches!(e, NetError::NotSupported { .. });
+            failed.push(words(e));
         }
         self.laps.lap("part");
         let mut done = true;
@@ -345,7 +346,7 @@ impl Plane {
         self.laps.lap("shorten");
         // Last: who comes by them finds the way back.
         if let Err(e) = self.ports.apply(doors, repair) {
-            failed.push(e.to_string());
+            failed.push(words(e));
         }
         self.laps.lap("ports");
         if !self.tidied {
@@ -359,12 +360,7 @@ impl Plane {
     }
 
     /// Keeps networks apart on this host.
-    fn part(
-        &mut self,
-        scene: &Scene,
-        plans: &Plans,
-        repair: bool,
-    ) -> Result<(), wharfie_host::net::Error> {
+    fn part(&mut self, scene: &Scene, plans: &Plans, repair: bool) -> Result<(), NetError> {
         let own = |name: &String| scene.here().and_then(|n| n.own.get(name).copied());
         let networks = bridges(scene).map(|(name, object, bridge)| {
             let pools = object.pools().filter_map(|p| p.gateway);
@@ -455,9 +451,14 @@ impl Plane {
                 }
                 Ok(false) => {}
                 Err(e) => {
-                    self.plain |= matches!(e, wharfie_host::net::Error::NotSupported { .. });
                     self.inside.remove(id);
-                    failed.push(format!("container {}: {e}", container.name));
+                    failed.push(match e {
+                        NetError::NotSupported { .. } => {
+                            self.plain = true;
+                            PLAIN.to_owned()
+                        }
+                        e => format!("container {}: {e}", container.name),
+                    });
                 }
             }
         }
@@ -471,7 +472,7 @@ impl Plane {
         pid: Option<u32>,
         wanted: Wanted,
         repair: bool,
-    ) -> Result<bool, wharfie_host::net::Error> {
+    ) -> Result<bool, NetError> {
         if let Some(pid) = pid {
             let known = self.inside.get(id);
             if known.is_none_or(|inside| !inside.is_of(pid)) {
@@ -483,5 +484,13 @@ impl Plane {
         };
         inside.apply(wanted, repair)?;
         Ok(true)
+    }
+}
+
+/// What is said of a failure.
+fn words(error: NetError) -> String {
+    match error {
+        NetError::NotSupported { .. } => PLAIN.to_owned(),
+        error => error.to_string(),
     }
 }

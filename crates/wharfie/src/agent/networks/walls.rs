@@ -145,16 +145,24 @@ impl Holds {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Cuts addresses off.
+    /// Cuts addresses off of a container that is about to be made.
+    ///
+    /// # Errors
+    /// It cannot be done. Without addresses: it could not be done.
+    pub(super) fn before(&self, addresses: &[IpAddr], now: i64) -> Result<(), net::Error> {
+        let mut held = self.lock();
+        held.kernel()?.hold(addresses)?;
+        held.since.extend(addresses.iter().map(|a| (*a, now)));
+        Ok(())
+    }
+
+    /// Cuts addresses off of containers that may begin again.
     pub(super) fn hold(&self, addresses: &[IpAddr], now: i64) {
         if addresses.is_empty() {
             return;
         }
-        let mut held = self.lock();
-        let done = held.kernel().and_then(|kernel| kernel.hold(addresses));
-        match done {
-            Ok(_) => held.since.extend(addresses.iter().map(|a| (*a, now))),
-            Err(e) => warn!("a container may begin before its firewall: {e}"),
+        if let Err(e) = self.before(addresses, now) {
+            warn!("a container may begin before its firewall: {e}");
         }
     }
 

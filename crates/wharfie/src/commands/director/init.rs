@@ -1,6 +1,7 @@
 //! `wharfie director init`.
 
-use std::io::{self, BufRead, Write};
+use std::fs::File;
+use std::io::{self, BufRead, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 
 use clap::{Args, ValueEnum};
@@ -23,7 +24,7 @@ use crate::terminal::is_terminal;
 /// replaces all of its values.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  wharfie director init --zone apps.example.org --range 192.168.122.11-192.168.122.30\n  wharfie director init --range 10.1.0.0/24 --range fd00::100-fd00::1ff --exclude 10.1.0.5 --default all\n  wharfie director init --range 10.1.0.10-99@h1 --range 10.2.0.10-99@h2\n  wharfie director init --key to-it:hmac-sha256:BASE64 --transfer 10.0.0.53=to-it --secondary 10.0.0.53=to-it"
+    after_help = "Examples:\n  wharfie director init --zone apps.example.org --range 192.168.122.11-192.168.122.30\n  wharfie director init --range 10.1.0.0/24 --range fd00::100-fd00::1ff --exclude 10.1.0.5 --default all\n  wharfie director init --range 10.1.0.10-99@h1 --range 10.2.0.10-99@h2\n  wharfie director init --key to-it:hmac-sha256:@to-it.key --transfer 10.0.0.53=to-it --secondary 10.0.0.53=to-it"
 )]
 pub(super) struct Init {
     /// Sub-domain that IT delegates to the nodes
@@ -59,8 +60,8 @@ pub(super) struct Init {
     /// Network whose addresses lead back to names [default: those around the ranges]
     #[arg(long, value_name = "CIDR")]
     reverse: Vec<Cidr>,
-    /// Key that transfers are signed with (several are possible)
-    #[arg(long = "key", value_name = "NAME:ALGORITHM:SECRET", value_parser = key)]
+    /// Key that transfers are signed with; "-" in place of @FILE reads a line of standard input (several are possible)
+    #[arg(long = "key", value_name = "NAME:ALGORITHM:@FILE", value_parser = key)]
     keys: Vec<TsigKey>,
     /// Who may have the whole zone, signed with a key or without one (several are possible)
     #[arg(long, value_name = "CIDR[=KEY]", value_parser = transfer)]
@@ -78,6 +79,9 @@ pub(super) struct Init {
     #[arg(long, value_name = "PORT")]
     page: Option<u16>,
 }
+
+/// The largest file of a secret, in bytes.
+const LARGEST: u64 = 4096;
 
 /// Who gets an address.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -123,7 +127,27 @@ fn key(text: &str) -> Result<TsigKey, String> {
             algorithm,
             secret,
         }),
-        _ => Err("write name, algorithm and secret with colons between them, as in to-it:hmac-sha256:BASE64".to_owned()),
+        _ => Err("write name, algorithm and secret with colons between them, as in to-it:hmac-sha256:@FILE".to_owned()),
+    }
+}
+
+/// A key's secret, as it was said: itself, `@` and a file that it is in (alone, or as `tsig-keygen` of bind9 writes
+/// it), or `-` for a line of standard input.
+fn secret(key: &TsigKey, input: &mut impl BufRead) -> Result<String, Failure> {
+    let (mut read, from) = (String::new(), key.secret.as_str());
+    let done = match from.strip_prefix('@') {
+        Some(file) => File::open(file).and_then(|f| f.take(LARGEST).read_to_string(&mut read)),
+        None if from == "-" => input.take(LARGEST).read_line(&mut read),
+        None => return Ok(from.to_owned()),
+    };
+    let place = from.strip_prefix('@').unwrap_or("standard input");
+    let failed = |why: String| Failure::usage(format!("key {}: {why}", key.name));
+    done.map_err(|e| failed(format!("cannot read {place}: {e}")))?;
+    let quoted = read.split_once("secret");
+    let quoted = quoted.and_then(|(_, rest)| rest.split('"').nth(1));
+    match quoted.unwrap_or(&read).trim() {
+        "" => Err(failed(format!("there is no secret in {place}"))),
+        secret => Ok(secret.to_owned()),
     }
 }
 
@@ -161,7 +185,14 @@ impl Init {
         let agent = control.agent();
         let before: DirectorSettings = agent.get("/v1/director").await?;
         let mut director = before.clone().unwrap_or_default();
+        let mut keys = self.keys.clone();
+        for key in &mut keys {
+            key.secret = secret(key, &mut io::stdin().lock())?;
+        }
         self.put_into(&mut director);
+        if !keys.is_empty() {
+            director.keys = keys;
+        }
         if before.is_none() {
             ask(&mut director)?;
         }
@@ -191,7 +222,6 @@ impl Init {
         all(&self.ranges, &mut director.ranges);
         all(&self.excluded, &mut director.excluded);
         all(&self.reverse, &mut director.reverse);
-        all(&self.keys, &mut director.keys);
         all(&self.transfer, &mut director.transfer);
         all(&self.secondaries, &mut director.secondaries);
         all(&self.forward_for, &mut director.forward_for);
@@ -314,4 +344,41 @@ fn ask(director: &mut Director) -> Result<(), Failure> {
         director.zone = text.trim_end_matches('.').to_ascii_lowercase();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a key's secret is, for what the command line says; standard input has one line.
+    fn said(text: &str) -> Result<String, String> {
+        let key = key(text).unwrap();
+        secret(&key, &mut &b"of-a-line=\nmore"[..]).map_err(|f| f.text().to_owned())
+    }
+
+    #[test]
+    fn secrets_need_not_be_on_the_command_line() {
+        let dir = std::env::temp_dir().join(format!("wharfie-secret-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let file = |text: &str| {
+            std::fs::write(dir.join("key"), text).unwrap();
+            said(&format!("to-it:hmac-sha256:@{}", dir.join("key").display()))
+        };
+        assert_eq!(said("to-it:hmac-sha256:c2Vj=="), Ok("c2Vj==".to_owned()));
+        assert_eq!(said("to-it:hmac-sha256:-"), Ok("of-a-line=".to_owned()));
+        assert_eq!(file(" c2VjcmV0\n"), Ok("c2VjcmV0".to_owned()));
+        let written = "key \"to-it\" {\n\talgorithm hmac-sha256;\n\tsecret \"c2VjcmV0\";\n};\n";
+        assert_eq!(file(written), Ok("c2VjcmV0".to_owned()));
+        assert!(
+            file("\n")
+                .unwrap_err()
+                .starts_with("key to-it: there is no secret in /")
+        );
+        let none = said("to-it:hmac-sha256:@/nowhere/key").unwrap_err();
+        assert!(
+            none.starts_with("key to-it: cannot read /nowhere/key"),
+            "{none}"
+        );
+        std::fs::remove_dir_all(dir).unwrap();
+    }
 }

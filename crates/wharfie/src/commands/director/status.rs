@@ -45,6 +45,7 @@ impl Status {
                     "Node": l.node,
                     "Containers": l.containers,
                     "Reserved": l.reserved,
+                    "Lacks": l.lacks,
                 })
                 .to_string()
             }))?);
@@ -53,7 +54,10 @@ impl Status {
             10,
             ["NAME", "ADDRESS", "OWNER", "CONTAINERS", "NODE", "STATE"],
         );
+        let mut notes = Vec::new();
         for line in lines {
+            let lacks = line.lacks.iter();
+            notes.extend(lacks.map(|why| format!("{}: {why}", line.owner)));
             let addresses: Vec<String> = line.addresses.iter().map(ToString::to_string).collect();
             let containers: Vec<String> = line
                 .containers
@@ -77,6 +81,7 @@ impl Status {
             ]);
         }
         output::print(&out.render())?;
+        output::lines(notes)?;
         if table.lines.iter().all(|l| l.reserved) && settings.ranges.is_empty() {
             output::warn(
                 "there are no addresses to give: `wharfie director init --range` says which",

@@ -6,6 +6,7 @@ mod look;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -13,12 +14,13 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use tokio::task::AbortHandle;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinHandle;
 use wharfie_core::report::ReportedContainer;
 
 use self::html::{Port, Row, page};
 use self::look::Known;
+use crate::accept::{Limits, Room};
 use crate::agent::keeper::Keeper;
 use crate::api_director::DirectorLine;
 
@@ -26,12 +28,33 @@ use crate::api_director::DirectorLine;
 const PORTS: usize = 32;
 /// So many pages are made at a time.
 const PAGES: usize = 8;
+/// It is open to everybody: nobody has many connections, or one for long.
+const LIMITS: Limits = Limits {
+    all: 256,
+    each: 16,
+    silent: Duration::from_secs(5),
+    life: Some(Duration::from_secs(30)),
+};
 
 /// What answers browsers on this node.
 pub(super) struct Page {
     known: Arc<Known>,
     making: Arc<Semaphore>,
-    listening: BTreeMap<SocketAddr, AbortHandle>,
+    room: Arc<Room>,
+    listening: BTreeMap<SocketAddr, Listening>,
+}
+
+/// What answers at one address.
+struct Listening {
+    end: Arc<Notify>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        // Answers that are under way come to their end.
+        self.end.notify_one();
+    }
 }
 
 impl Default for Page {
@@ -39,14 +62,9 @@ impl Default for Page {
         Self {
             known: Arc::default(),
             making: Arc::new(Semaphore::new(PAGES)),
+            room: Arc::new(Room::new("the index page", LIMITS)),
             listening: BTreeMap::new(),
         }
-    }
-}
-
-impl Drop for Page {
-    fn drop(&mut self) {
-        self.listening.values().for_each(AbortHandle::abort);
     }
 }
 
@@ -67,13 +85,8 @@ impl Page {
     ) -> Vec<String> {
         let of = addresses.iter().filter(|_| port != 0);
         let wanted: BTreeSet<SocketAddr> = of.map(|ip| SocketAddr::new(*ip, port)).collect();
-        self.listening.retain(|at, task| {
-            let stays = wanted.contains(at) && !task.is_finished();
-            if !stays {
-                task.abort();
-            }
-            stays
-        });
+        self.listening
+            .retain(|at, listening| wanted.contains(at) && !listening.task.is_finished());
         let mut failed = Vec::new();
         for at in wanted {
             if self.listening.contains_key(&at) {
@@ -87,11 +100,11 @@ impl Page {
                         making: Arc::clone(&self.making),
                     };
                     let router = Router::new().route("/", get(show)).with_state(shown);
-                    let task = tokio::spawn(async move {
-                        // It ends with an error only if it cannot accept any more: it is begun again.
-                        let _ = axum::serve(listener, router).await;
-                    });
-                    self.listening.insert(at, task.abort_handle());
+                    let (room, end) = (Arc::clone(&self.room), Arc::new(Notify::new()));
+                    let until = Arc::clone(&end);
+                    let task =
+                        tokio::spawn(async move { room.serve(listener, router, until).await });
+                    self.listening.insert(at, Listening { end, task });
                 }
                 Err(e) => failed.push(format!(
                     "the index page is not at {at}: {e}; `wharfie director init --page PORT` takes another port, 0 for none"

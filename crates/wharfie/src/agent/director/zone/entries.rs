@@ -264,22 +264,17 @@ fn port(name: &str, protocol: &str, number: u16) -> Port {
     }
 }
 
-/// The ports that a service's own address has: those of its containers. Ranges have no name.
+/// The ports that a service's own address has: those of its containers, by their names or else by number.
 fn offered(service: &model::Service) -> Vec<Port> {
-    let mut ports: Vec<Port> = Vec::new();
-    let declared = service.ports.iter();
-    let declared = declared.map(|p| port(&p.name, &p.protocol, p.target));
-    let exposed = service.expose.iter().filter_map(|text| {
-        let (number, protocol) = text.split_once('/').unwrap_or((text, ""));
-        Some(port("", protocol, number.parse().ok()?))
-    });
-    for port in declared.chain(exposed) {
-        let same = |p: &Port| (p.number, &p.protocol) == (port.number, &port.protocol);
-        if port.number != 0 && !ports.iter().any(same) {
-            ports.push(port);
+    let ports = network::offered(service).into_iter();
+    let each = ports.flat_map(|p| match p.names.is_empty() {
+        true => vec![port("", &p.protocol, p.number)],
+        false => {
+            let names = p.names.iter();
+            names.map(|n| port(n, &p.protocol, p.number)).collect()
         }
-    }
-    ports
+    });
+    each.collect()
 }
 
 /// The addresses of a node that others reach it at. `given` are addresses of services, which are on

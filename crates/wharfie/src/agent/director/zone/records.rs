@@ -53,7 +53,11 @@ fn key(record: &Record, zone: &Name) -> Option<String> {
 
 /// Sets of a name, with their types.
 fn of_name<'a>(sets: &'a Sets, name: &str) -> Vec<(&'a str, &'a RecordSet)> {
-    let each = sets.iter().filter_map(|(object, set)| {
+    // Those of other names that begin so may be between them: a name may have blanks.
+    let from = record_name(name, "");
+    let near = sets.range(from.clone()..);
+    let near = near.take_while(|(object, _)| object.starts_with(&from));
+    let each = near.filter_map(|(object, set)| {
         let (of, kind) = record_of_name(object)?;
         (of == name).then_some((kind, set))
     });

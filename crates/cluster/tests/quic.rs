@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UdpSocket;
 use wharfie_cluster::identity::Identity;
 use wharfie_cluster::transport::{
     BindError, Ended, Link, Listen, Purpose, QuicTransport, Transport, Unreachable, Why,
@@ -119,4 +120,60 @@ async fn an_address_in_use_is_said() {
     };
     let error = QuicTransport::bind([7; 32], &listen, Arc::new(|_, _| Ok(()))).await;
     assert!(matches!(error, Err(BindError::InUse(seen)) if seen == at));
+}
+
+/// Passes on what comes, late, both ways; where it listens.
+async fn slow_way(to: SocketAddr) -> SocketAddr {
+    let near = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
+    let far = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
+    far.connect(to).await.unwrap();
+    let at = near.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut caller = None;
+        let (mut one, mut other) = ([0; 2048], [0; 2048]);
+        loop {
+            let (bytes, from, to) = tokio::select! {
+                came = near.recv_from(&mut one) => {
+                    let (count, who) = came.unwrap();
+                    caller = Some(who);
+                    (one[..count].to_vec(), &far, to)
+                }
+                Ok(count) = far.recv(&mut other) => {
+                    (other[..count].to_vec(), &near, caller.unwrap())
+                }
+            };
+            let from = Arc::clone(from);
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                let _ = match from.peer_addr() {
+                    Ok(_) => from.send(&bytes).await,
+                    Err(_) => from.send_to(&bytes, to).await,
+                };
+            });
+        }
+    });
+    at
+}
+
+#[tokio::test]
+async fn the_address_of_one_that_ended_is_free_before_its_links_are_forgotten() {
+    let ((a, at), (b, far)) = (bind(Ok(())).await, bind(Ok(())).await);
+    let way = slow_way(far).await;
+    let link = soon(a.connect(b.id(), vec![way], Purpose::Member))
+        .await
+        .unwrap();
+    say(&*link, b"hello").await;
+    let seen = soon(b.accept()).await.unwrap();
+    assert_eq!(hear(&*seen).await, b"hello");
+    soon(a.close()).await;
+    drop((a, link));
+    // With answers this late a connection is remembered for more than two seconds.
+    let again = async {
+        while std::net::UdpSocket::bind(at).is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(1), again)
+        .await
+        .unwrap();
 }

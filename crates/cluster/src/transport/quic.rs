@@ -459,6 +459,15 @@ impl Transport for QuicTransport {
             let code = VarInt::from_u32(why.code());
             self.endpoint.close(code, why.to_string().as_bytes());
             let _ = tokio::time::timeout(FAREWELL, self.endpoint.wait_idle()).await;
+            // A connection keeps its socket until it is drained, three times its probe timeout (RFC 9000,
+            // 10.2), which is many seconds where a busy machine answered late; who listens here next
+            // need not wait for that. Twice: the endpoint keeps the last socket but one.
+            for _ in 0..2 {
+                let elsewhere = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0));
+                if let Err(e) = elsewhere.and_then(|socket| self.endpoint.rebind(socket)) {
+                    tracing::debug!("the address is not free yet: {e}");
+                }
+            }
         })
     }
 }

@@ -120,10 +120,9 @@ pub(crate) fn is_range(text: &str) -> bool {
     prefix.is_none_or(is_prefix)
 }
 
-/// Whether a text is the name of an interface, or the beginning of one and `*`. Linux allows 15
-/// bytes.
+/// Whether a text is the name of an interface, or the beginning of one and `*`: 15 bytes with it.
 pub(crate) fn is_interface(text: &str) -> bool {
     let name = text.strip_suffix('*').unwrap_or(text);
     let plain = |c: char| c.is_ascii_graphic() && !"/*\"\\".contains(c);
-    !text.is_empty() && name.len() <= 15 && name.chars().all(plain)
+    !text.is_empty() && text.len() <= 15 && name.chars().all(plain)
 }

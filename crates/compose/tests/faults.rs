@@ -293,6 +293,7 @@ fn firewalls_are_checked_with_their_places() {
           - {protocol: tcpp, ports: 53}
           - {cidr: 10.0.0.0/40}
           - {interface: a/b}
+          - {interface: fifteen-letters*}
 ",
     );
     let starts = [
@@ -301,6 +302,7 @@ fn firewalls_are_checked_with_their_places() {
         "compose.yaml:9:24: `services.vpn.x-wharfie.firewall.egress[1].protocol` cannot be `tcpp`",
         "compose.yaml:10:20: `services.vpn.x-wharfie.firewall.egress[2].cidr` cannot be `10.0.0.0/40`",
         "compose.yaml:11:25: `services.vpn.x-wharfie.firewall.egress[3].interface` cannot be `a/b`",
+        "compose.yaml:12:25: `services.vpn.x-wharfie.firewall.egress[4].interface` cannot be `fifteen-letters*`",
     ];
     assert_eq!(found.len(), starts.len(), "{found:#?}");
     for (fault, start) in found.iter().zip(starts) {

@@ -135,7 +135,8 @@ pub fn fixed<'a>(
                     continue;
                 };
                 for text in [&attachment.ipv4_address, &attachment.ipv6_address] {
-                    if text.is_empty() {
+                    // One that has no tasks needs none.
+                    if text.is_empty() || stack.count(service) == 0 {
                         continue;
                     }
                     let holders = (1..=stack.count(service)).map(|number| Holder {

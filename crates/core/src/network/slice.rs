@@ -144,8 +144,9 @@ pub struct Repairs {
     pub moves: BTreeSet<IpAddr>,
 }
 
-/// What a node has to put right, given the addresses of its own containers on the network (its
-/// gateways are not among them) and the static addresses that files give to tasks.
+/// What a node has to put right, given the addresses of its own containers on the network (neither its
+/// gateways are among them, nor the static addresses of tasks that have theirs) and the static
+/// addresses that files give to tasks.
 #[must_use]
 pub fn repairs(
     network: &Network,
@@ -158,7 +159,11 @@ pub fn repairs(
     let own = own(network, claims, node, fixed).map(|o| o.own);
     let own = own.and_then(|a| layout.number(a.all().next()?));
     let mut repairs = Repairs::default();
-    for address in here.difference(fixed) {
+    for address in here {
+        if fixed.contains(address) {
+            repairs.moves.insert(*address);
+            continue;
+        }
         let Some(number) = layout.number(*address) else {
             repairs.moves.insert(*address);
             continue;

@@ -133,11 +133,3 @@ pub fn changes(
     }
     changes
 }
-
-/// Addresses of services of stacks, or on networks, that are no more.
-#[must_use]
-pub fn orphans(all: &Vips, stacks: &BTreeSet<&str>, networks: &Networks) -> BTreeSet<VipKey> {
-    let gone =
-        |k: &&VipKey| !stacks.contains(k.stack.as_str()) || !networks.contains_key(&k.network);
-    all.keys().filter(gone).cloned().collect()
-}

@@ -106,8 +106,6 @@ pub struct Running {
     pub health: Health,
     /// It is about to be stopped: nothing new is sent to it.
     pub dying: bool,
-    /// `hostname`, if somebody gave it one.
-    pub hostname: String,
     /// Id of the container whose network namespace it shares.
     pub joined: String,
     /// The networks it is on, by their names on the Engine. One that does not run yet has the

@@ -97,13 +97,13 @@ fn what_is_lost_is_put_right() {
         "10.128.0.130", // nobody's
         "10.128.60.9",  // where services have theirs
         "10.99.0.1",    // outside
-        "10.128.0.77",  // static
+        "10.128.0.3",   // its own slice, and somebody else's by a file
     ]
     .map(ip)
     .into();
-    let fixed = BTreeSet::from([ip("10.128.0.77")]);
+    let fixed = BTreeSet::from([ip("10.128.0.3")]);
     let found = repairs(&n, &claims, "a", &here, &fixed);
-    let moves = ["10.128.0.70", "10.128.60.9", "10.99.0.1"].map(ip);
+    let moves = ["10.128.0.3", "10.128.0.70", "10.128.60.9", "10.99.0.1"].map(ip);
     assert_eq!(found.moves, moves.into());
     assert_eq!(found.claim, [2].into());
     let members = BTreeSet::from(["a"]);
@@ -210,6 +210,8 @@ fn a_static_address_is_one_tasks() {
         found.why_not("shop", "db", 2).unwrap().to_string(),
         "shop/db/2 waits: 10.5.0.9 on network shop_net is shop/db/1's; a service with a static address can have one task only"
     );
+    let none = of(&with_static(&[("db", "10.5.0.9")], 0), &nobody);
+    assert!(none.on("shop_net").is_empty() && none.faults.is_empty());
     // Who has it keeps it.
     let holder = Holder {
         stack: "shop".to_owned(),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 use wharfie_core::network::firewall::{
-    Action, Compiler, Match, Packet, Protocol, Ruleset, firewall,
+    Action, Compiler, Line, Match, Packet, Protocol, Ruleset, firewall,
 };
 use wharfie_core::network::{Networks, World};
 
@@ -150,6 +150,37 @@ fn interfaces_may_end_with_a_star() {
             .0
     };
     assert_eq!((by("wg0"), by("eth0")), (Action::Accept, Action::Drop));
+}
+
+/// The stack's firewall is not for who is on the network of others: it would be theirs.
+#[test]
+fn who_has_no_network_of_its_own_has_no_firewall() {
+    let mut s = cluster(json!({}));
+    for (mode, has) in [
+        ("", true),
+        ("bridge", true),
+        ("host", false),
+        ("service:db", false),
+        ("container:other", false),
+    ] {
+        s.service("shop", "vpn").network_mode = mode.to_owned();
+        let project = &s.stacks[0].project;
+        let own = firewall(project, &project.services["vpn"]).unwrap();
+        assert_eq!(own.is_some(), has, "{mode}");
+    }
+}
+
+#[test]
+fn resolvers_may_be_asked_unless_it_is_said() {
+    for (settings, may) in [
+        (json!({"egress": []}), true),
+        (json!({"egress": [], "dns": false}), false),
+    ] {
+        let rules = compiled(&cluster(settings));
+        let asks = |line: &&Line| matches!(&line.matches, Match::Fields { ports, .. } if ports.iter().any(|p| p.first == 53));
+        let egress = rules.egress.as_ref().unwrap();
+        assert_eq!(egress.lines.iter().any(|l| asks(&l)), may);
+    }
 }
 
 /// What is not understood is an error, never a rule with less in it.

@@ -67,6 +67,12 @@ impl Executor<'_> {
                             ));
                             return Ok(());
                         }
+                        if left.is_some() {
+                            note(&format!(
+                                "network {name} stays: containers that are not of this stack are on it"
+                            ));
+                            return Ok(());
+                        }
                         return Err(error);
                     }
                     tokio::time::sleep(pause).await;

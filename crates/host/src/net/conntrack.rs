@@ -1,5 +1,6 @@
 //! Connections that the kernel keeps track of (`linux/netfilter/nfnetlink_conntrack.h`).
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use rustix::io::Errno;
@@ -22,20 +23,26 @@ const CTA_TUPLE_PROTO: u16 = 2;
 const CTA_PROTO_NUM: u16 = 1;
 const CTA_IP_V4_SRC: u16 = 1;
 const CTA_IP_V6_SRC: u16 = 3;
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
+const AF_UNSPEC: u8 = 0;
 
-/// Makes the kernel forget the connections of a namespace that are answered by a backend which is
+/// Makes the kernel forget the connections of a namespace that are answered by backends which are
 /// dead, so that the next packet is a new connection and meets another. Meant for UDP, whose
 /// clients learn of no end; a TCP connection that is forgotten is reset by its peer. Says how many
 /// there were.
-pub fn forget(namespace: &Namespace, backend: IpAddr, protocol: Protocol) -> Result<usize, Error> {
+///
+/// # Errors
+/// The kernel does not tell, or does not forget.
+pub fn forget(
+    namespace: &Namespace,
+    backends: &BTreeSet<IpAddr>,
+    protocol: Protocol,
+) -> Result<usize, Error> {
     let mut socket = connect(namespace)?;
-    let family = if backend.is_ipv6() { AF_INET6 } else { AF_INET };
-    let entries = ask(&mut socket, IPCTNL_MSG_CT_GET, family, NLM_F_DUMP, &[])?;
+    let entries = ask(&mut socket, IPCTNL_MSG_CT_GET, AF_UNSPEC, NLM_F_DUMP, &[])?;
     let mut forgotten = 0;
-    for entry in entries {
-        if !is_answered_by(&entry, backend, protocol) {
+    for (family, entry) in entries {
+        let is_of = |backend: &IpAddr| is_answered_by(&entry, *backend, protocol);
+        if !backends.iter().any(is_of) {
             continue;
         }
         let mut about = Vec::new();
@@ -74,13 +81,14 @@ fn is_answered_by(entry: &[u8], backend: IpAddr, protocol: Protocol) -> bool {
     is_from && number == Some(&[protocol.number(backend.is_ipv6())][..])
 }
 
+/// What the kernel says, each with its address family (`nfgenmsg`).
 fn ask(
     socket: &mut Socket,
     kind: u16,
     family: u8,
     flags: u16,
     about: &[u8],
-) -> Result<Vec<Vec<u8>>, Error> {
+) -> Result<Vec<(u8, Vec<u8>)>, Error> {
     let mut bytes = Vec::new();
     let sequence = socket.next_sequence();
     message::write(
@@ -96,7 +104,12 @@ fn ask(
     let mut objects = Vec::new();
     for answer in socket.talk(&bytes)?.all {
         match answer.said {
-            Said::Object { body, .. } => objects.push(body.get(4..).unwrap_or(&[]).to_vec()),
+            Said::Object { body, .. } => {
+                let (Some(family), Some(entry)) = (body.first(), body.get(4..)) else {
+                    continue;
+                };
+                objects.push((*family, entry.to_vec()));
+            }
             Said::Done => {}
             Said::Refused { errno, words } => {
                 return Err(Error::refused(

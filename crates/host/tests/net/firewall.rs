@@ -47,7 +47,6 @@ fn open() -> Firewall {
         egress: Vec::new(),
         default_ingress: Action::Accept,
         default_egress: Action::Accept,
-        resolvers: Vec::new(),
         log: false,
     }
 }
@@ -211,8 +210,11 @@ fn a_container_that_may_only_use_its_vpn() {
                 ..any(Action::Accept)
             },
             to(None, 1198),
+            FirewallRule {
+                peers: vec![peer.address().into()],
+                ..to(None, 53)
+            },
         ],
-        resolvers: vec![peer.address()],
         ..closed()
     };
     let mut wall = firewall(own);

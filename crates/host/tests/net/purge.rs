@@ -98,7 +98,6 @@ fn what_was_made_is_removed_and_nothing_else() {
         egress: Vec::new(),
         default_ingress: Action::Drop,
         default_egress: Action::Drop,
-        resolvers: Vec::new(),
         log: true,
     };
     ContainerFirewall::open(&inside)

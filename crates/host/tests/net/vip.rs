@@ -180,7 +180,7 @@ fn a_udp_client_of_a_dead_backend_is_helped() {
         "drained"
     );
     assert_eq!(
-        forget(&namespace, backends[0].address(), Protocol::Udp).unwrap(),
+        forget(&namespace, &[backends[0].address()].into(), Protocol::Udp).unwrap(),
         1
     );
     assert_eq!(
@@ -188,7 +188,7 @@ fn a_udp_client_of_a_dead_backend_is_helped() {
         "b2"
     );
     assert_eq!(
-        forget(&namespace, backends[0].address(), Protocol::Udp).unwrap(),
+        forget(&namespace, &[backends[0].address()].into(), Protocol::Udp).unwrap(),
         0
     );
 }

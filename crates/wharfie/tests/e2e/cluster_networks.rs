@@ -1,11 +1,13 @@
 //! Networks over several hosts mean the same as on one.
 
 use std::collections::BTreeSet;
+use std::net::UdpSocket;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
+use crate::asker::{Echo, UDP, socket_in};
 use crate::cluster::{Cluster, Node};
-use crate::stack::soon;
+use crate::stack::{soon, text};
 
 const TIERS: &str = "
 x-base: &base
@@ -39,9 +41,15 @@ fn says(node: &Node, from: &str, server: &str, word: &str) -> Result<()> {
 
 /// The address of a service's first task on a network.
 fn address(node: &Node, name: &str, network: &str) -> String {
-    let found = node.inspect(name);
+    seen_address(node, name, network).unwrap()
+}
+
+/// The same of one that may be made anew just now.
+fn seen_address(node: &Node, name: &str, network: &str) -> Result<String> {
+    let path = format!("/containers/{}-{name}/json", node.stack_name());
+    let found = node.host.engine().api("GET", &path, None)?;
     let network = &found["NetworkSettings"]["Networks"][network];
-    network["IPAddress"].as_str().unwrap_or_default().to_owned()
+    Ok(network["IPAddress"].as_str().unwrap_or_default().to_owned())
 }
 
 #[test]
@@ -128,12 +136,48 @@ fn an_address_stands_for_all_tasks() {
         ensure!(met.len() == 3, "{met:?}");
         Ok(())
     });
+    // One that goes on asking by UDP from one port meets another task when its own is not there.
+    let tasks = [1, 2, 3].map(|n| format!("vips-web-{n}"));
+    let each = |n: &String| cluster.nodes().iter().find_map(|h| Echo::begin(h, n).ok());
+    let echoes: Vec<Echo> = tasks.iter().filter_map(each).collect();
+    assert_eq!(echoes.len(), 3);
+    let at = h1.run(["exec", "-T", "client", "ping", "-c", "1", "web"]);
+    let at = at.stdout.split(['(', ')']).nth(1).unwrap().to_owned();
+    let client = client_of(h1);
+    let talk = soon(|| {
+        let socket = socket_in(h1, &client)?;
+        ensure!(answer(&socket, &at)? != tasks[0], "this one stays");
+        Ok(socket)
+    });
     h2.ok("up -d --scale web=1");
     soon(|| {
         let met = met(h1);
         ensure!(met.len() == 1, "{met:?}");
         Ok(())
     });
+    soon(|| {
+        ensure!(answer(&talk, &at)? == tasks[0], "another is gone");
+        Ok(())
+    });
+}
+
+/// The container of the client on a node.
+fn client_of(node: &Node) -> String {
+    let all = node.containers();
+    let names = all.iter().map(|c| text(&c["Names"][0]));
+    let mut clients = names.filter(|n| n.contains("-client-"));
+    clients.next().unwrap().trim_start_matches('/').to_owned()
+}
+
+/// Which task answers by UDP.
+fn answer(socket: &UdpSocket, at: &str) -> Result<String> {
+    let at: std::net::Ipv4Addr = at.parse()?;
+    socket.send_to(b"who", (at.to_ipv6_mapped(), UDP))?;
+    let mut said = [0; 100];
+    let (length, _) = socket.recv_from(&mut said)?;
+    let said = String::from_utf8_lossy(&said[..length]);
+    let task = said.split_whitespace().nth(1).context("it says nothing")?;
+    Ok(task.to_owned())
 }
 
 const WALLS: &str = "
@@ -302,23 +346,25 @@ fn addresses_that_two_nodes_gave_out_are_given_anew() {
     soon(|| {
         for n in nets.clone() {
             let network = format!("given_n{n}");
-            let (a, b) = (address(h1, "a-1", &network), address(h2, "b-1", &network));
+            let a = seen_address(h1, "a-1", &network)?;
+            let b = seen_address(h2, "b-1", &network)?;
             ensure!(!a.is_empty() && a != b, "{network}: {a} and {b}");
         }
-        let ping = h1.run(["exec", "-T", "a", "ping", "-c", "1", "-W", "1", "b"]);
-        ensure!(
-            ping.stdout.contains("1 packets received"),
-            "{}",
-            ping.stdout
-        );
+        // By name, and by each of the networks: a container may be made anew meanwhile.
+        let each = nets
+            .clone()
+            .map(|n| seen_address(h2, "b-1", &format!("given_n{n}")));
+        for to in each.chain([Ok("b".to_owned())]) {
+            let to = to?;
+            let ping = h1.run(["exec", "-T", "a", "ping", "-c", "1", "-W", "2", to.as_str()]);
+            ensure!(
+                ping.stdout.contains("1 packets received"),
+                "{to}: {}",
+                ping.stdout
+            );
+        }
         Ok(())
     });
-    // By each of the networks.
-    for n in nets {
-        let to = address(h2, "b-1", &format!("given_n{n}"));
-        let ping = h1.run(["exec", "-T", "a", "ping", "-c", "1", "-W", "2", to.as_str()]);
-        ping.says(["1 packets received"]);
-    }
 }
 
 const SIX: &str = "
@@ -420,6 +466,16 @@ fn a_network_of_another_stack_is_there_on_every_host() {
     cluster.is_whole();
     h2.write("guest.yaml", &GUEST.replace("HOST", "h3"));
     h2.ok("-p guest -f guest.yaml up -d");
+    soon(|| {
+        let said = get(h2, "api");
+        ensure!(said == "on-api", "{said:?}");
+        Ok(())
+    });
+    // Its stack may end while others are on it: it stays for them, and for when it comes again.
+    h1.ok("down -t 0")
+        .says(["network backbone stays: containers that are not of this stack are on it"]);
+    h1.ok("network ls").says(["backbone"]);
+    h1.ok("up -d");
     soon(|| {
         let said = get(h2, "api");
         ensure!(said == "on-api", "{said:?}");

@@ -1,19 +1,13 @@
 //! Services have addresses of IPv6 on the network around.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use wharfie_lab::{EngineKind, Lab, Machine};
 
-use crate::asker::{serves, who};
+use crate::asker::{Echo, UDP, serves, who};
 use crate::cluster::{Cluster, Node};
 use crate::cluster_dns::{It, is_installed};
 use crate::director::{docker, line, range};
@@ -42,9 +36,6 @@ networks:
   four:
 "
 );
-
-/// Port of a server of UDP.
-const UDP: u16 = 9000;
 
 /// What a machine has on the network around.
 fn six(number: u16) -> Ipv6Addr {
@@ -102,51 +93,10 @@ fn udp(from: &Machine, at: IpAddr) -> Result<String> {
         let mut answer = [0; 100];
         let (length, by) = socket.recv_from(&mut answer)?;
         ensure!(by.ip() == at, "{by} answers for {at}");
-        Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+        let said = String::from_utf8_lossy(&answer[..length]);
+        let asker = said.split_whitespace().next();
+        Ok(asker.unwrap_or_default().to_owned())
     })?
-}
-
-/// Says by UDP who asks, in a container of a node.
-struct Echo {
-    ended: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Echo {
-    fn begin(node: &Node, container: &str) -> Result<Self> {
-        let engine = node.host.engine();
-        let seen = engine.api("GET", &format!("/containers/{container}/json"), None)?;
-        let pid = seen["State"]["Pid"].as_u64().context("it does not run")?;
-        let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
-        let ended = Arc::new(AtomicBool::new(false));
-        let end = Arc::clone(&ended);
-        let thread = std::thread::spawn(move || {
-            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-            let socket = UdpSocket::bind(("::", UDP)).unwrap();
-            let wait = Duration::from_millis(100);
-            socket.set_read_timeout(Some(wait)).unwrap();
-            let mut asked = [0; 100];
-            while !end.load(Ordering::Relaxed) {
-                if let Ok((_, by)) = socket.recv_from(&mut asked) {
-                    let said = by.ip().to_canonical().to_string();
-                    let _ = socket.send_to(said.as_bytes(), by);
-                }
-            }
-        });
-        Ok(Self {
-            ended,
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Drop for Echo {
-    fn drop(&mut self) {
-        self.ended.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
 }
 
 fn pings(from: &Machine, at: IpAddr) {

@@ -3,7 +3,7 @@
 use anyhow::ensure;
 
 use crate::cluster::{Cluster, Node};
-use crate::stack::soon;
+use crate::stack::{soon, text};
 
 const BASE: &str = "
 x-base: &base {image: busybox, init: true, stop_grace_period: 0s, command: sleep 1000}
@@ -137,8 +137,10 @@ fn network_addresses_that_cannot_be_had_are_told() {
     let file = "
 services:
   a: {image: busybox, init: true, stop_grace_period: 0s, command: sleep 1000,
+      deploy: {placement: {constraints: [node.hostname == h1]}},
       networks: {default: {ipv4_address: 10.69.0.9}}}
   b: {image: busybox, init: true, stop_grace_period: 0s, command: sleep 1000,
+      deploy: {placement: {constraints: [node.hostname == h2]}},
       networks: {default: {ipv4_address: 10.69.0.9}}}
 networks: {default: {ipam: {config: [{subnet: 10.69.0.0/16}]}}}
 ";
@@ -146,13 +148,28 @@ networks: {default: {ipam: {config: [{subnet: 10.69.0.0/16}]}}}
         return;
     };
     let h2 = cluster.node(2);
-    let _ = h2.run("up -d");
+    let why = "fixed/b/1 waits: 10.69.0.9 on network fixed_default is fixed/a/1's";
+    h2.fails(1, "up -d").says([why]);
     soon(|| {
         let said = h2.ok("status");
-        let why = "fixed/b/1 waits: 10.69.0.9 on network fixed_default is fixed/a/1's";
         ensure!(said.stdout.contains(why), "{said}");
         Ok(())
     });
+    assert!(h2.containers().is_empty(), "{:?}", h2.containers());
+    // One without tasks needs no address: the other has it.
+    h2.ok("up -d --scale a=0");
+    let states = |node: &Node| {
+        node.containers()
+            .iter()
+            .map(|c| text(&c["State"]))
+            .collect()
+    };
+    soon(|| {
+        let all: [Vec<String>; 2] = [states(cluster.node(1)), states(h2)];
+        ensure!(all == [vec![], vec!["running".to_owned()]], "{all:?}");
+        Ok(())
+    });
+    h2.ok("status");
 }
 
 #[test]

@@ -131,12 +131,17 @@ pub struct Firewall {
     pub egress: Option<Vec<Rule>>,
 }
 
-/// The firewall of a service, if it has one: its own, or the stack's.
+/// The firewall of a service, if it has one: its own, or the stack's. On the network of its host, or of
+/// another container, it has none: that would be the firewall of all who are there.
 ///
 /// # Errors
 /// What cannot be understood, in words; the loader has refused it before, unless the file was read
 /// by another version. Then nothing may pass rather than everything.
 pub fn firewall(project: &Project, service: &Service) -> Result<Option<Firewall>, String> {
+    let mode = service.network_mode.as_str();
+    if mode == "host" || mode.starts_with("service:") || mode.starts_with("container:") {
+        return Ok(None);
+    }
     let Some(value) = extension::setting(project, service, "firewall") else {
         return Ok(None);
     };

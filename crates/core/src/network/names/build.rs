@@ -124,12 +124,13 @@ impl<'a> Builder<'a> {
             for alias in group.aliases {
                 lead(alias, Target::Group(at));
             }
+            let hostname = group.definition.map_or("", |d| &d.hostname);
             let built = self.group(name, stack, service, group);
             for (index, member) in (0..).zip(&group.members) {
                 let target = Target::Task(at, index);
                 lead(&member.container.name, target);
                 lead(short(&member.container.id), target);
-                lead(&member.container.hostname, target);
+                lead(hostname, target);
                 self.reverse(number, member, target);
             }
             let own = [built.v4.map(IpAddr::V4), built.v6.map(IpAddr::V6)];
@@ -142,7 +143,6 @@ impl<'a> Builder<'a> {
             let target = Target::Single(zone.singles.len() as u32);
             lead(&member.container.name, target);
             lead(short(&member.container.id), target);
-            lead(&member.container.hostname, target);
             let full = format!("{}.{}", lower(&member.container.name), zone.name);
             self.reverse(number, member, target);
             zone.singles.push((single(member), full));

@@ -10,7 +10,7 @@
 //! | `healthy.web…` | ready tasks that have a health check which says so |
 //! | `nearest.web…` | ready tasks on the asker's node, else at its place (zone), else all |
 //! | `2.web…` | task number 2, as long as it runs, whatever its health |
-//! | `shop-web-1`, the container's id (12 digits), its `hostname` | that container, as long as it runs |
+//! | `shop-web-1`, the container's id (12 digits), its service's `hostname` | that container, as long as it runs |
 //! | `_http._tcp.web…` | SRV: ports by name, application protocol or number |
 //! | any name followed by `.` and the network's, as `web.shop_default` | the same, on that network |
 //!

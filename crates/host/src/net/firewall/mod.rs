@@ -3,8 +3,6 @@
 
 mod rules;
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 
 use super::nft::{Family, Live, TableId};
@@ -20,7 +18,7 @@ const LONGEST_INTERFACE: usize = 15;
 /// What may come into a container, and what may leave it.
 ///
 /// Always allowed: answers within what was allowed, the loopback device (so Docker's resolver at
-/// 127.0.0.11, and a task that meets itself), neighbour discovery, and DNS to `resolvers`.
+/// 127.0.0.11, and a task that meets itself) and neighbour discovery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Firewall {
     /// What the container is called; for the log.
@@ -33,8 +31,6 @@ pub struct Firewall {
     pub default_ingress: Action,
     /// For what goes out and no rule matches.
     pub default_egress: Action,
-    /// The DNS servers that may be asked whatever the rules say.
-    pub resolvers: Vec<IpAddr>,
     /// Whether what is dropped is logged; see [`Drops`](super::Drops).
     pub log: bool,
 }

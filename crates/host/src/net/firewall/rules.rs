@@ -14,7 +14,6 @@ use super::{Action, Firewall, FirewallRule, Hits, Way};
 
 /// Where filters are; services' addresses were replaced before.
 const FILTER: i32 = 0;
-const DNS: u16 = 53;
 /// Multicast listener messages, router and neighbour discovery, redirects; and the newer reports.
 const NEIGHBOURS: [(u8, u8); 2] = [(130, 137), (143, 143)];
 /// More than that of what is dropped is not logged.
@@ -80,14 +79,6 @@ pub(super) fn table(firewall: &Firewall) -> Table {
     for chain in [&mut input, &mut output] {
         let neighbours = |(low, high): (u8, u8)| Rule::new().icmpv6_types(low, high).accept();
         chain.extend(NEIGHBOURS.map(neighbours));
-    }
-    for resolver in &firewall.resolvers {
-        for protocol in [UDP, TCP] {
-            let rule = Rule::new()
-                .family(resolver.is_ipv6())
-                .address(End::Destination, *resolver);
-            output.push(rule.protocol(protocol).destination_port(DNS).accept());
-        }
     }
     input.push(jump("ingress"));
     output.push(jump("egress"));

@@ -1,7 +1,5 @@
 //! Rules, put together from matches that read as nft writes them.
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
@@ -137,10 +135,6 @@ impl Rule {
             op: Compare::Equal,
             value: Field::from(subnet.network()).bytes(),
         })
-    }
-
-    pub(crate) fn address(self, end: End, address: IpAddr) -> Self {
-        self.within(end, IpNet::from(address))
     }
 
     /// An ICMPv6 message of a range of kinds.

@@ -1,7 +1,10 @@
 //! What the coordinator of a stack writes about its networks.
 
+use std::collections::BTreeSet;
+
 use tracing::warn;
 use wharfie_cluster::Key;
+use wharfie_compose::model::Network;
 use wharfie_core::Stack;
 use wharfie_core::network::encrypt::{Demand, ENCRYPTED_MTU};
 use wharfie_core::network::publish;
@@ -9,6 +12,7 @@ use wharfie_core::network::{
     self, Asked, NETWORK, Networks, Refusal, Route, SLICE, Settings, VIP, slice_name, vip_name,
 };
 
+use super::show::wanting;
 use super::{NetworkBook, Used, used_by};
 use crate::agent::keeper::{Keeper, Puts, now};
 use crate::failure::Failure;
@@ -97,6 +101,7 @@ impl Keeper {
             if !network::spans(definition) {
                 continue;
             }
+            self.check_encrypted(key, definition)?;
             let asked = Asked {
                 stack: &stack.project.name,
                 key,
@@ -125,19 +130,47 @@ impl Keeper {
         Ok((networks, puts))
     }
 
-    /// What is to be written when a stack is wanted no longer: nobody else has its networks.
+    /// Whether a network that is to be encrypted (Swarm's option of overlays) will be.
+    fn check_encrypted(&self, key: &str, network: &Network) -> Result<(), Failure> {
+        let asked = network.driver_opts.get("encrypted");
+        if asked.is_none_or(|a| a == "false") {
+            return Ok(());
+        }
+        let settings = self.settings.borrow();
+        match settings.network.encrypt {
+            Demand::Always => return Ok(()),
+            Demand::Auto if settings.network.private.is_empty() => return Ok(()),
+            _ => {}
+        }
+        Err(Failure::failed(format!(
+            "networks.{key}: `driver_opts.encrypted` asks for what the settings of this node do not promise: packets \
+             between nodes may go in clear"
+        ))
+        .help("set `network-encrypt = \"always\"` on all nodes, or leave the option out"))
+    }
+
+    /// What is to be written when a stack is wanted no longer: nobody else has its networks. Those that
+    /// other stacks use stay, for whoever declares them next.
     pub(in crate::agent) fn release_networks(&self, stack: &str) -> Puts {
         let book = self.book.networks();
         let mut puts = Puts::new();
+        let entries = self.book.stacks();
+        let others = || {
+            let others = entries.values().map(|e| &*e.stack);
+            others.filter(|s| s.project.name != stack)
+        };
+        let is_used = |name: &str| !wanting(others(), name).is_empty();
         let own = book.networks.iter().filter(|(_, n)| n.stack == stack);
-        for (name, _) in own {
-            puts.push((Key::new(NETWORK, name), None));
-            let slices = book.slices.get(name).into_iter().flatten();
+        let own = own.filter(|(name, _)| !is_used(name));
+        let own: BTreeSet<&String> = own.map(|(name, _)| name).collect();
+        for name in &own {
+            puts.push((Key::new(NETWORK, *name), None));
+            let slices = book.slices.get(*name).into_iter().flatten();
             puts.extend(slices.map(|(i, _)| (Key::new(SLICE, slice_name(name, *i)), None)));
         }
         let gone = book.vips.keys().filter(|k| {
             let network = book.networks.get(&k.network);
-            k.stack == stack || network.is_none_or(|n| n.stack == stack)
+            k.stack == stack || network.is_none() || own.contains(&k.network)
         });
         puts.extend(gone.map(|key| (Key::new(VIP, vip_name(key)), None)));
         puts

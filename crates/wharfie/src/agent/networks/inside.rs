@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use super::flows::Flows;
 use wharfie_core::director::Led;
 use wharfie_core::network::balance::Balanced;
 use wharfie_core::network::{self, VipKey};
@@ -21,6 +22,7 @@ pub(super) struct Inside {
     replies: Option<(Replies, Vec<Gateway>)>,
     /// Its cables, and the networks that it was on when they were looked at.
     cables: (Networks, BTreeSet<Cable>),
+    flows: Flows,
 }
 
 type Networks = BTreeMap<String, network::Attachment>;
@@ -64,12 +66,18 @@ impl Inside {
             wall: None,
             replies: None,
             cables: Default::default(),
+            flows: Flows::default(),
         })
     }
 
     /// Whether it is the namespace of a process.
     pub(super) fn is_of(&self, pid: u32) -> bool {
         Namespace::of_process(pid).is_ok_and(|n| n.is_same(&self.namespace))
+    }
+
+    /// Whether the kernel has its firewall.
+    pub(super) fn is_walled(&self) -> bool {
+        self.wall.is_some()
     }
 
     /// Whether its process is still there: made anew it is another.
@@ -95,9 +103,16 @@ impl Inside {
         self.reply(wanted.gateways, repair)?;
         if self.wanted != wanted.vips || (repair && !self.vips.is_intact()?) {
             self.vips.apply(&wanted.vips)?;
+            let backends = wanted.vips.iter().flat_map(|v| &v.backends);
+            self.flows.lead(backends.copied());
             self.wanted = wanted.vips;
         }
         Ok(())
+    }
+
+    /// Ends its UDP flows to tasks that are not there any more.
+    pub(super) fn end_flows(&mut self, there: &BTreeSet<IpAddr>, late: bool) {
+        self.flows.end(&self.namespace, there, late);
     }
 
     /// Answers to published connections go back by the host that they came by.
@@ -122,19 +137,25 @@ impl Inside {
                 None => Ok(()),
             };
         };
-        let mut open = match self.wall.take() {
+        let (mut open, before) = match self.wall.take() {
             Some((mut open, known)) => {
                 if known == wanted && (!repair || open.is_intact()?) {
                     self.wall = Some((open, known));
                     return Ok(());
                 }
-                open
+                (open, Some(known))
             }
-            None => ContainerFirewall::open(&self.namespace)?,
+            None => (ContainerFirewall::open(&self.namespace)?, None),
         };
-        open.apply(&wanted)?;
-        self.wall = Some((open, wanted));
-        Ok(())
+        let applied = open.apply(&wanted).map(drop);
+        // It is replaced whole, or stays what it was.
+        let known = if applied.is_ok() {
+            Some(wanted)
+        } else {
+            before
+        };
+        self.wall = known.map(|known| (open, known));
+        applied
     }
 }
 

@@ -10,8 +10,9 @@ use wharfie_core::Share;
 use wharfie_core::network::{self, Addresses, Claims, Fixed, SLICE, Slice, slice_name};
 use wharfie_host::translate::Given;
 
+use super::view::running;
 use super::walls::has_wall;
-use super::{NetworkBook, resolver};
+use super::{NetworkBook, has, resolver};
 use crate::agent::keeper::{Keeper, Puts, now};
 use crate::failure::Failure;
 
@@ -30,6 +31,22 @@ pub(in crate::agent) struct Addressing {
 struct Recent {
     times: BTreeMap<IpAddr, i64>,
     last: Option<IpAddr>,
+}
+
+/// Addresses that a file gives to services, by service and name of the network.
+fn statics(project: &Project) -> BTreeMap<(String, String), Vec<IpAddr>> {
+    let mut all = BTreeMap::new();
+    for service in project.services.values() {
+        for (key, at) in &service.networks {
+            let (Some(at), Some(network)) = (at, project.networks.get(key)) else {
+                continue;
+            };
+            let said = [&at.ipv4_address, &at.ipv6_address];
+            let said: Vec<IpAddr> = said.into_iter().filter_map(|a| a.parse().ok()).collect();
+            all.insert((service.name.clone(), network.name.clone()), said);
+        }
+    }
+    all
 }
 
 impl Keeper {
@@ -112,9 +129,16 @@ impl Keeper {
     /// Static addresses of the tasks of all stacks.
     pub(super) fn fixed(&self) -> Fixed {
         let stacks = self.book.stacks();
-        self.book
-            .networks()
-            .fixed(stacks.values().map(|e| &*e.stack))
+        let seen = || {
+            let nodes = self.fleet.remaining();
+            let reports = nodes.iter().filter_map(|n| self.fleet.report_of(n));
+            let containers: Vec<network::Running> = reports
+                .flat_map(|r| r.containers.iter().map(running).collect::<Vec<_>>())
+                .collect();
+            has(containers.iter())
+        };
+        let stacks = stacks.values().map(|e| &*e.stack);
+        self.book.networks().fixed(stacks, seen)
     }
 
     /// Addresses on a network that containers here have, or were given a moment ago.
@@ -150,14 +174,29 @@ impl Keeper {
                 walled.map(|s| s.name.clone()).collect()
             })
             .unwrap_or_default();
+        let said = project.map(statics).unwrap_or_default();
+        let stack = project.map_or("", |p| &p.name);
+        let waits = fixed.faults.iter().filter(|f| f.holder().stack == stack);
+        let waits: BTreeMap<String, String> = waits
+            .map(|f| (f.holder().service.clone(), f.to_string()))
+            .collect();
         move |service, name| {
+            // A service with a static address has one task.
+            if let Some(why) = waits.get(service) {
+                return Err(why.clone());
+            }
             let given = match alone {
                 true => None,
                 false => keeper.give(name, &book, &fixed),
             };
             if walled.contains(service) {
                 let (v4, v6) = given.as_ref().map(|g| (g.v4, g.v6)).unwrap_or_default();
-                let addresses: Vec<IpAddr> = Addresses { v4, v6 }.all().collect();
+                let own = said.get(&(service.to_owned(), name.to_owned()));
+                let addresses = Addresses { v4, v6 };
+                let addresses: Vec<IpAddr> = addresses
+                    .all()
+                    .chain(own.into_iter().flatten().copied())
+                    .collect();
                 let held = keeper.holds.before(&addresses, now());
                 held.map_err(|e| {
                     let node = &keeper.fleet.me().name;

@@ -7,6 +7,7 @@ mod drops;
 mod encrypt;
 mod explain;
 mod faults;
+mod flows;
 mod host;
 mod inside;
 mod laps;
@@ -29,8 +30,8 @@ use std::net::IpAddr;
 use wharfie_cluster::Replica;
 use wharfie_core::Stack;
 use wharfie_core::network::{
-    self, Fixed, NETWORK, Networks, Own, SLICE, Slice, Slices, VIP, Vip, Vips, slice_of_name,
-    vip_of_name,
+    self, Fixed, Holder, NETWORK, Networks, Own, SLICE, Slice, Slices, VIP, Vip, Vips,
+    slice_of_name, vip_of_name,
 };
 
 use super::world::read_all;
@@ -82,11 +83,45 @@ impl NetworkBook {
         network::own(object, claims, node, &fixed.on(name))
     }
 
-    /// Static addresses of the tasks of all stacks.
-    pub(super) fn fixed<'a>(&self, stacks: impl IntoIterator<Item = &'a Stack>) -> Fixed {
+    /// Static addresses of the tasks of all stacks. `seen` are the containers that there are; they are
+    /// looked at if several tasks are to have one address.
+    pub(super) fn fixed<'a>(
+        &self,
+        stacks: impl Iterator<Item = &'a Stack> + Clone,
+        seen: impl FnOnce() -> Has,
+    ) -> Fixed {
         let none = BTreeMap::new();
-        network::fixed(stacks, &self.networks, &self.vips, &none, &BTreeMap::new())
+        let find =
+            |stacks, has: &Has| network::fixed(stacks, &self.networks, &self.vips, &none, has);
+        let found = find(stacks.clone(), &Has::new());
+        if found.faults.is_empty() {
+            return found;
+        }
+        find(stacks, &seen())
     }
+}
+
+/// Which tasks have which addresses, by network and address.
+pub(super) type Has = BTreeMap<(String, IpAddr), Holder>;
+
+/// The task that a container is.
+pub(super) fn holder_of(container: &network::Running) -> Holder {
+    Holder {
+        stack: container.stack.clone(),
+        service: container.service.clone(),
+        number: container.number,
+    }
+}
+
+/// Which tasks have which addresses, as seen.
+pub(super) fn has<'a>(containers: impl Iterator<Item = &'a network::Running>) -> Has {
+    let tasks = containers.filter(|c| !c.oneoff && !c.service.is_empty());
+    let each = tasks.flat_map(|c| {
+        let on = c.networks.iter();
+        let at = on.flat_map(|(name, at)| at.addresses().map(|a| (name.clone(), a)));
+        at.map(|key| (key, holder_of(c)))
+    });
+    each.collect()
 }
 
 /// Who answers for names on a network where a node's own addresses are these: its gateway there.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use wharfie_core::State;
-use wharfie_core::director;
+use wharfie_core::director::{self, Led};
 use wharfie_core::network::balance::balance;
 use wharfie_core::network::encrypt::Plan;
 use wharfie_core::network::{self, Catalog, Outside, bridge_name};
@@ -48,8 +48,6 @@ struct Look {
     scene: Scene,
     doors: Doors,
     walls: Walls,
-    /// Whom containers may ask for names.
-    known: BTreeSet<IpAddr>,
     plans: Plans,
     sealing: Option<Sealing>,
 }
@@ -66,6 +64,8 @@ struct Plane {
     port: u16,
     /// What agents before this one held was let go.
     tidied: bool,
+    /// There is a container that is to have a firewall, and whose namespace is not known yet.
+    unwalled: bool,
     /// The kernel has no nftables: services have no addresses of their own here.
     plain: bool,
     /// By the ids of containers.
@@ -170,7 +170,6 @@ pub(in crate::agent) async fn keep(keeper: Arc<Keeper>) {
             scene,
             doors,
             walls,
-            known,
             plans,
             sealing,
         });
@@ -235,10 +234,16 @@ fn is_served(scene: &Scene, walls: &Walls, container: &network::Running) -> bool
             .values()
             .any(|a| a.node == scene.me)
     };
+    // Without an address it is on the network of the host, or on none.
+    let is_addressed = |c: &network::Running| {
+        let mut at = c.networks.values();
+        at.any(|a| a.addresses().next().is_some())
+    };
     let served = container.networks.keys().any(on)
         || walls.contains_key(&service_of(container))
         || addressed();
-    container.state == State::Running && container.joined.is_empty() && served
+    let is_own = container.joined.is_empty() && is_addressed(container);
+    container.state == State::Running && is_own && served
 }
 
 /// A container's stack and service.
@@ -303,7 +308,6 @@ impl Plane {
     ) -> bool {
         let Look { scene, doors, .. } = look;
         let (plans, sealing) = (&look.plans, look.sealing.as_ref());
-        let walls = (&look.walls, &look.known);
         let mut failed = Vec::new();
         // First: nothing goes in clear that should not.
         let here = bridges(scene).next().is_some();
@@ -338,7 +342,8 @@ impl Plane {
             done = false;
         }
         self.laps.lap("spans");
-        let (faulty, cables) = self.serve((scene, doors), walls, pids, holds, repair);
+        let led = scene.with(|world| director::beside(world, &scene.director.addresses));
+        let (faulty, cables) = self.serve((scene, doors, &led), &look.walls, pids, holds, repair);
         failed.extend(faulty);
         self.laps.lap("serve");
         self.shorten
@@ -349,10 +354,22 @@ impl Plane {
             failed.push(words(e));
         }
         self.laps.lap("ports");
+        // After all that leads new packets elsewhere.
+        let there = scene.there();
+        if let Err(e) = self.ports.end_flows(&led, &there, repair) {
+            failed.push(words(e));
+        }
+        for inside in self.inside.values_mut() {
+            inside.end_flows(&there, repair);
+        }
+        self.laps.lap("flows");
         if !self.tidied {
-            // An agent before this one may have left some.
-            holds.tidy();
-            self.tidied = true;
+            // An agent before this one may have left some. Those of containers whose namespaces are not
+            // known yet wait for their firewalls.
+            if !self.unwalled {
+                holds.tidy();
+                self.tidied = true;
+            }
         }
         done &= failed.is_empty();
         failed.into_iter().for_each(|f| self.say(f));
@@ -405,8 +422,8 @@ impl Plane {
     /// went wrong, and the cables of those whose namespaces are as they are to be.
     fn serve(
         &mut self,
-        (scene, doors): (&Scene, &Doors),
-        (walls, resolvers): (&Walls, &BTreeSet<IpAddr>),
+        (scene, doors, led): (&Scene, &Doors, &[Led]),
+        walls: &Walls,
         pids: &BTreeMap<String, u32>,
         holds: &Holds,
         repair: bool,
@@ -421,7 +438,6 @@ impl Plane {
             .filter(|c| is_served(scene, walls, c))
             .map(|c| (&c.id, c))
             .collect();
-        let led = scene.with(|world| director::beside(world, &scene.director.addresses));
         self.inside.retain(|id, _| served.contains_key(id));
         // The Engine may start it again at any moment, with a namespace that has no rules yet.
         let ended = containers.iter().filter(|c| c.state != State::Running);
@@ -431,9 +447,11 @@ impl Plane {
             holds.hold(&addresses, now());
         }
         let (mut failed, mut cables) = (Vec::new(), BTreeSet::new());
+        self.unwalled = false;
         for (id, container) in served {
             let wall = walls.get(&service_of(container));
-            let wall = wall.map(|rules| for_kernel(&container.name, rules, resolvers));
+            let wall = wall.map(|rules| for_kernel(&container.name, rules));
+            let is_walled = wall.is_some();
             let mut vips = vips(&balanced, container);
             vips.extend(led.iter().filter_map(|l| of_lan(l, container)));
             let wanted = Wanted {
@@ -449,9 +467,16 @@ impl Plane {
                         cables.extend(inside.cables(&container.networks));
                     }
                 }
-                Ok(false) => {}
+                Ok(false) => self.unwalled |= is_walled,
                 Err(e) => {
-                    self.inside.remove(id);
+                    let inside = self.inside.remove(id);
+                    let open = is_walled && !inside.is_some_and(|i| i.is_walled());
+                    if open && !matches!(e, NetError::NotSupported { .. }) {
+                        // Rather nothing passes than everything.
+                        let at = container.networks.values();
+                        let at = at.flat_map(network::Attachment::addresses);
+                        holds.hold(&at.collect::<Vec<_>>(), now());
+                    }
                     failed.push(match e {
                         NetError::NotSupported { .. } => {
                             self.plain = true;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use wharfie_core::director::Owner;
+use wharfie_core::director::{Led, Owner};
 use wharfie_core::network::firewall::Protocol;
 use wharfie_core::network::publish::{PublishedPort, network_of, publish};
 use wharfie_core::network::{Running, bridge_name};
@@ -13,6 +13,7 @@ use wharfie_host::net::{
     self, Error, Gate, Gateway, Mac, Namespace, Published, Publisher, Publishing,
 };
 
+use super::flows::Flows;
 use super::view::Scene;
 
 /// What is published here.
@@ -158,12 +159,31 @@ impl Doors {
 pub(super) struct Ports {
     open: Option<(Publisher, Gate)>,
     wanted: Publishing,
+    flows: Flows,
 }
 
 impl Ports {
     /// Whether nothing is published.
     pub(super) fn is_idle(&self) -> bool {
         self.open.is_none()
+    }
+
+    /// Ends this host's UDP flows to tasks that are not there any more: by published ports, and by
+    /// services' addresses of the surrounding network (`led`).
+    ///
+    /// # Errors
+    /// The kernel does not say where this is.
+    pub(super) fn end_flows(
+        &mut self,
+        led: &[Led],
+        there: &BTreeSet<IpAddr>,
+        late: bool,
+    ) -> Result<(), Error> {
+        let published = self.wanted.ports.iter().flat_map(|p| &p.tasks);
+        let led = led.iter().flat_map(|l| &l.tasks);
+        self.flows.lead(published.chain(led).copied());
+        self.flows.end(&Namespace::here()?, there, late);
+        Ok(())
     }
 
     /// Has the kernel publish these.

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 use wharfie_cluster::Key;
 use wharfie_core::network::{self, Claims, SLICE, Slice, slice_name};
 
+use super::holder_of;
 use super::view::Scene;
 use crate::agent::glimpse::Sign;
 use crate::agent::keeper::{Keeper, Puts, now};
@@ -34,7 +35,14 @@ impl Keeper {
             let on = here.containers.iter();
             let on = on.filter_map(|c| Some((c, c.networks.get(name)?)));
             let on: Vec<_> = on.collect();
-            let all = on.iter().flat_map(|(_, at)| at.addresses());
+            let holders = fixed.holders.get(name);
+            let is_given = |c: &network::Running, a: &IpAddr| {
+                let holder = holders.and_then(|of| of.get(a));
+                holder.is_some_and(|h| *h == holder_of(c))
+            };
+            let all = on
+                .iter()
+                .flat_map(|(c, at)| at.addresses().filter(|a| !is_given(c, a)));
             let all: BTreeSet<IpAddr> = all.collect();
             if all.is_empty() {
                 continue;

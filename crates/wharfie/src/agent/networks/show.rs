@@ -19,7 +19,7 @@ impl Keeper {
         let book = self.book.networks();
         let nodes = self.fleet.nodes();
         let stacks = self.book.stacks();
-        let fixed = book.fixed(stacks.values().map(|e| &*e.stack));
+        let fixed = self.fixed();
         let bridges = host::bridges();
         let each = book.networks.iter().map(|(name, object)| {
             let none = Claims::new();

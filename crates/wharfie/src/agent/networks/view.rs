@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use wharfie_core::Stack;
 use wharfie_core::network::encrypt::Encryption;
-use wharfie_core::network::{Fixed, Node, Running, World};
+use wharfie_core::network::{Attachment, Fixed, Node, Running, World};
 use wharfie_core::report::ReportedContainer;
+use wharfie_core::{Stack, State};
 
-use super::NetworkBook;
 use super::walls::has_wall;
+use super::{NetworkBook, has};
 use crate::agent::director::DirectorBook;
 use crate::agent::keeper::Keeper;
 use crate::agent::world::Entry;
@@ -50,7 +50,8 @@ impl Scene {
 
     /// Static addresses of the tasks of all stacks.
     pub(super) fn fixed(&self) -> Fixed {
-        self.book.fixed(self.stacks.iter().map(|s| &**s))
+        let seen = || has(self.nodes.iter().flat_map(|n| &n.containers));
+        self.book.fixed(self.stacks.iter().map(|s| &**s), seen)
     }
 
     /// What is wanted.
@@ -62,6 +63,15 @@ impl Scene {
     pub(super) fn peers(&self) -> impl Iterator<Item = IpAddr> {
         let others = self.nodes.iter().filter(|n| n.id != self.me);
         others.filter_map(|n| n.address)
+    }
+
+    /// Addresses of containers that run on nodes which answer.
+    pub(super) fn there(&self) -> BTreeSet<IpAddr> {
+        let containers = self.nodes.iter().filter(|n| n.live);
+        let containers = containers.flat_map(|n| &n.containers);
+        let running = containers.filter(|c| c.state == State::Running);
+        let at = running.flat_map(|c| c.networks.values());
+        at.flat_map(Attachment::addresses).collect()
     }
 
     /// All nodes.
@@ -148,7 +158,7 @@ fn address(node: &api::Node, given: &BTreeSet<IpAddr>) -> Option<IpAddr> {
     v4.or(all.first()).copied()
 }
 
-fn running(c: &ReportedContainer) -> Running {
+pub(super) fn running(c: &ReportedContainer) -> Running {
     Running {
         id: c.id.clone(),
         name: c.name.clone(),
@@ -159,7 +169,6 @@ fn running(c: &ReportedContainer) -> Running {
         state: c.state,
         health: c.health,
         dying: c.dying,
-        hostname: String::new(),
         joined: c.joined.clone(),
         networks: c
             .attachments

@@ -46,7 +46,7 @@ pub(super) fn walls(world: &World, resolvers: &BTreeSet<IpAddr>) -> Walls {
 }
 
 /// The same for the kernel.
-pub(super) fn for_kernel(name: &str, rules: &Ruleset, resolvers: &BTreeSet<IpAddr>) -> Firewall {
+pub(super) fn for_kernel(name: &str, rules: &Ruleset) -> Firewall {
     let chain = |chain: &Option<Chain>| match chain {
         None => (Vec::new(), Action::Accept),
         Some(chain) => {
@@ -62,7 +62,6 @@ pub(super) fn for_kernel(name: &str, rules: &Ruleset, resolvers: &BTreeSet<IpAdd
         egress,
         default_ingress,
         default_egress,
-        resolvers: resolvers.iter().copied().collect(),
         log: rules.log,
     }
 }
@@ -156,14 +155,26 @@ impl Holds {
         Ok(())
     }
 
-    /// Cuts addresses off of containers that may begin again.
+    /// Cuts addresses off of containers that may begin again, or have no firewall yet.
     pub(super) fn hold(&self, addresses: &[IpAddr], now: i64) {
-        if addresses.is_empty() {
+        if self.is_held(addresses, now) {
             return;
         }
         if let Err(e) = self.before(addresses, now) {
             warn!("a container may begin before its firewall: {e}");
         }
+    }
+
+    /// Whether these are cut off already: they stay so.
+    fn is_held(&self, addresses: &[IpAddr], now: i64) -> bool {
+        let mut held = self.lock();
+        for address in addresses {
+            let Some(since) = held.since.get_mut(address) else {
+                return false;
+            };
+            *since = now;
+        }
+        true
     }
 
     /// Lets addresses go: their firewalls are there.
@@ -218,5 +229,32 @@ impl Held {
             Ok(_) => self.since.retain(|a, _| !addresses.contains(a)),
             Err(e) => warn!("{e}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wharfie_core::network::firewall::{Chain, Ruleset};
+
+    use super::*;
+
+    /// What the rules say is all: nobody passes besides.
+    #[test]
+    fn the_kernel_is_told_what_the_rules_say() {
+        let chain = Chain {
+            lines: Vec::new(),
+            default: firewall::Action::Drop,
+        };
+        let rules = Ruleset {
+            ingress: None,
+            egress: Some(chain),
+            log: false,
+        };
+        let wall = for_kernel("a", &rules);
+        assert!(wall.egress.is_empty());
+        assert_eq!(
+            (wall.default_ingress, wall.default_egress),
+            (Action::Accept, Action::Drop)
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Has the kernel and the resolver do what follows from what is wanted and what is seen.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,14 +42,16 @@ const HEARING: Duration = Duration::from_secs(2);
 /// The pause after something failed.
 const AGAIN: Duration = Duration::from_secs(1);
 const DNS: u16 = 53;
+/// Where systemd answers for names.
+const STUB: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53));
+/// Whom it asks.
+const BEHIND_STUB: &str = "/run/systemd/resolve/resolv.conf";
 
 /// What the kernel is to be told.
 struct Look {
     scene: Scene,
     doors: Doors,
     walls: Walls,
-    /// Whom containers may ask for names.
-    known: BTreeSet<IpAddr>,
     plans: Plans,
     sealing: Option<Sealing>,
 }
@@ -170,7 +172,6 @@ pub(in crate::agent) async fn keep(keeper: Arc<Keeper>) {
             scene,
             doors,
             walls,
-            known,
             plans,
             sealing,
         });
@@ -219,10 +220,24 @@ pub(super) fn resolvers(scene: &Scene) -> BTreeSet<SocketAddr> {
 
 /// Everybody whom a container may ask for names: this node, and those that the host asks.
 pub(super) fn asked(own: &BTreeSet<SocketAddr>) -> BTreeSet<IpAddr> {
-    let file = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let lines = file.lines().filter_map(|l| l.strip_prefix("nameserver"));
-    let outside = lines.filter_map(|l| l.trim().parse().ok());
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let outside = outside(&read("/etc/resolv.conf"), || read(BEHIND_STUB));
     own.iter().map(SocketAddr::ip).chain(outside).collect()
+}
+
+/// Those that the host asks. The Engine has containers ask those behind systemd's stub themselves,
+/// which is for the host alone (systemd-resolved(8)).
+fn outside(file: &str, behind: impl FnOnce() -> String) -> BTreeSet<IpAddr> {
+    let mut servers = nameservers(file);
+    if servers == [STUB].into() {
+        servers.extend(nameservers(&behind()));
+    }
+    servers
+}
+
+fn nameservers(file: &str) -> BTreeSet<IpAddr> {
+    let lines = file.lines().filter_map(|l| l.strip_prefix("nameserver"));
+    lines.filter_map(|l| l.trim().parse().ok()).collect()
 }
 
 /// Whether something is to be set up in a container's namespace.
@@ -303,7 +318,7 @@ impl Plane {
     ) -> bool {
         let Look { scene, doors, .. } = look;
         let (plans, sealing) = (&look.plans, look.sealing.as_ref());
-        let walls = (&look.walls, &look.known);
+        let walls = &look.walls;
         let mut failed = Vec::new();
         // First: nothing goes in clear that should not.
         let here = bridges(scene).next().is_some();
@@ -406,7 +421,7 @@ impl Plane {
     fn serve(
         &mut self,
         (scene, doors): (&Scene, &Doors),
-        (walls, resolvers): (&Walls, &BTreeSet<IpAddr>),
+        walls: &Walls,
         pids: &BTreeMap<String, u32>,
         holds: &Holds,
         repair: bool,
@@ -433,7 +448,7 @@ impl Plane {
         let (mut failed, mut cables) = (Vec::new(), BTreeSet::new());
         for (id, container) in served {
             let wall = walls.get(&service_of(container));
-            let wall = wall.map(|rules| for_kernel(&container.name, rules, resolvers));
+            let wall = wall.map(|rules| for_kernel(&container.name, rules));
             let mut vips = vips(&balanced, container);
             vips.extend(led.iter().filter_map(|l| of_lan(l, container)));
             let wanted = Wanted {
@@ -492,5 +507,29 @@ fn words(error: NetError) -> String {
     match error {
         NetError::NotSupported { .. } => PLAIN.to_owned(),
         error => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_behind_the_stub_are_asked_as_well() {
+        let all = |text: &str| -> BTreeSet<IpAddr> {
+            let each = text.split_whitespace();
+            each.map(|a| a.parse().unwrap()).collect()
+        };
+        let behind = || "# by systemd\nnameserver 10.0.0.2\nnameserver fd00::2\n".to_owned();
+        let of = |file: &str| outside(file, behind);
+        assert_eq!(
+            of("nameserver 127.0.0.53\noptions edns0\n"),
+            all("127.0.0.53 10.0.0.2 fd00::2")
+        );
+        assert_eq!(of("nameserver 10.0.0.1\nsearch a.b\n"), all("10.0.0.1"));
+        assert_eq!(
+            of("nameserver 127.0.0.53\nnameserver 10.0.0.1\n"),
+            all("127.0.0.53 10.0.0.1")
+        );
     }
 }

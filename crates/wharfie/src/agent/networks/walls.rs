@@ -34,7 +34,7 @@ pub(super) fn walls(world: &World, resolvers: &BTreeSet<IpAddr>) -> Walls {
                 Ok(None) => continue,
                 Ok(Some(wall)) => {
                     let compiler = compiler.get_or_insert_with(|| Compiler::new(world));
-                    compiler.compile(&wall, stack, resolvers)
+                    compiler.compile(&wall, stack, &asked_by(service, resolvers))
                 }
                 // Rather nothing passes than everything.
                 Err(_) => Ruleset::closed(),
@@ -45,8 +45,15 @@ pub(super) fn walls(world: &World, resolvers: &BTreeSet<IpAddr>) -> Walls {
     walls
 }
 
+/// Whom the containers of a service ask for names. What the Engine cannot answer itself it asks from
+/// within the container.
+fn asked_by(service: &Service, usual: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
+    let own = service.dns.iter().filter_map(|a| a.parse().ok());
+    usual.iter().copied().chain(own).collect()
+}
+
 /// The same for the kernel.
-pub(super) fn for_kernel(name: &str, rules: &Ruleset, resolvers: &BTreeSet<IpAddr>) -> Firewall {
+pub(super) fn for_kernel(name: &str, rules: &Ruleset) -> Firewall {
     let chain = |chain: &Option<Chain>| match chain {
         None => (Vec::new(), Action::Accept),
         Some(chain) => {
@@ -62,7 +69,8 @@ pub(super) fn for_kernel(name: &str, rules: &Ruleset, resolvers: &BTreeSet<IpAdd
         egress,
         default_ingress,
         default_egress,
-        resolvers: resolvers.iter().copied().collect(),
+        // Where they may be asked there is a rule for it.
+        resolvers: Vec::new(),
         log: rules.log,
     }
 }
@@ -218,5 +226,25 @@ impl Held {
             Ok(_) => self.since.retain(|a, _| !addresses.contains(a)),
             Err(e) => warn!("{e}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_may_ask_its_own_resolvers_unless_it_is_told_not_to() {
+        let service = Service {
+            dns: vec!["192.0.2.53".to_owned(), "nonsense".to_owned()],
+            ..Service::default()
+        };
+        let usual: IpAddr = [10, 0, 0, 1].into();
+        let own: IpAddr = [192, 0, 2, 53].into();
+        let asked = asked_by(&service, &[usual].into());
+        assert_eq!(asked, [usual, own].into());
+        // The rules say so, and nothing beside them.
+        let kernel = for_kernel("a", &Ruleset::closed());
+        assert!(kernel.resolvers.is_empty() && kernel.egress.is_empty());
     }
 }

@@ -323,7 +323,11 @@ impl Plane {
         // First: nothing goes in clear that should not.
         let here = bridges(scene).next().is_some();
         let sealed = match here {
-            true => self.cipher.apply(plans, sealing, repair),
+            true => {
+                let spans = &self.spans;
+                let is_used = |address: &IpAddr| spans.sends_to(*address);
+                self.cipher.apply((scene, plans), is_used, sealing, repair)
+            }
             false => self.cipher.purge(),
         };
         self.laps.lap("seal");
@@ -387,13 +391,15 @@ impl Plane {
                 internal: object.internal,
             }
         });
-        let is = |peer: &IpAddr, what: fn(&Plan) -> bool| plans.get(peer).is_some_and(what);
-        let is_blocked = |plan: &Plan| matches!(plan, Plan::Blocked(_));
+        let is_blocked = |peer: &IpAddr| {
+            let other = plans.get(peer);
+            other.is_some_and(|o| matches!(o.plan, Plan::Blocked(_)))
+        };
         let isolation = Isolation {
             networks: networks.collect(),
             ports: vec![VXLAN_PORT],
             closed: vec![self.port],
-            peers: scene.peers().filter(|p| !is(p, is_blocked)).collect(),
+            peers: scene.peers().filter(|p| !is_blocked(p)).collect(),
             underlay: Some(ENCRYPTION_DEVICE.to_owned()),
             encrypted: self.cipher.sealed(),
         };

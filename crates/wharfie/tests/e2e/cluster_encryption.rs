@@ -171,8 +171,21 @@ fn nobody_between_reads_what_containers_say() {
     );
     assert_eq!(capture.with(SECRET.as_bytes()), 0, "it was to be read");
 
-    // A host moves to another address, and back: its key stands for the new one.
     let usual = underlay(h2);
+    // One that is told to send from an address that it does not have says so.
+    let settings = "network-encrypt = \"always\"\nnetwork-address = \"192.0.2.99\"\n";
+    h2.write("wharfie.toml", settings);
+    h2.ok("reload");
+    let why = "`network-address` is 192.0.2.99, which is no address of this host";
+    soon(|| {
+        let said = h1.run("status");
+        ensure!(said.stdout.contains(why), "{said}");
+        Ok(())
+    });
+    h1.fails(1, "network trace web client")
+        .says(["node h2 says", why]);
+
+    // A host moves to another address, and back: its key stands for the new one.
     let moved = "192.0.2.1";
     give(h2, moved);
     let via = ["route", "add", moved, "via", &usual];

@@ -24,7 +24,7 @@ use crate::roster::{Door, MEMBER, Member, REMOVED};
 use crate::store;
 use crate::swim::{Liveness, Timing};
 use crate::token::Token;
-use crate::transport::{BindError, Listen, QuicTransport, Stream, Transport};
+use crate::transport::{BindError, Listen, QuicTransport, Stream, Transport, own_addresses};
 use crate::wire::{ClusterId, JoinRequest, VERSION};
 
 /// Where the store remembers which cluster the node is of.
@@ -93,6 +93,19 @@ pub struct Node {
     pub since: u64,
     /// By how many milliseconds its clock is ahead of the one here, as far as is known.
     pub skew: Option<i64>,
+}
+
+/// Where a node is, as far as it knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    /// All addresses of its host but the loopback's.
+    pub here: Vec<IpAddr>,
+    /// Those at which others may reach it.
+    pub open: Vec<IpAddr>,
+    /// Where others are told to look for it, if that is set.
+    pub advertised: Vec<IpAddr>,
+    /// Those that others are linked to now, one for each link.
+    pub reached: Vec<IpAddr>,
 }
 
 /// Something cannot be done.
@@ -352,6 +365,11 @@ impl Cluster {
         if !self.config.advertise.is_empty() {
             return self.config.advertise.clone();
         }
+        self.found_here(found)
+    }
+
+    /// Those that others can reach of what was found.
+    fn found_here(&self, found: Vec<SocketAddr>) -> Vec<SocketAddr> {
         let bridges = Bridges::now();
         let hidden = self.hidden.lock().unwrap_or_else(PoisonError::into_inner);
         found
@@ -365,6 +383,22 @@ impl Cluster {
     /// Addresses that this host may have, and that are not where it is to be reached: they come and go.
     pub fn hide(&self, addresses: BTreeSet<IpAddr>) {
         *self.hidden.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
+    }
+
+    /// What is known of this node's place among others; none while it is alone. The kernel may have
+    /// whoever asks wait.
+    #[must_use]
+    pub fn place(&self) -> Option<Place> {
+        let mesh = self.mesh()?;
+        let here = own_addresses();
+        let open = self.found_here(mesh.addresses());
+        let open = open.iter().map(SocketAddr::ip);
+        Some(Place {
+            open: open.filter(|a| here.contains(a)).collect(),
+            advertised: self.config.advertise.iter().map(SocketAddr::ip).collect(),
+            reached: mesh.reached(),
+            here,
+        })
     }
 
     async fn expelled(&self, mesh: &Mesh) {

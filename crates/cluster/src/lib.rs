@@ -21,7 +21,7 @@ pub mod transport;
 pub mod wire;
 
 pub use clock::{Clock, MAX_AHEAD, Stamp};
-pub use cluster::{Cluster, ClusterError, Config, Node, State};
+pub use cluster::{Cluster, ClusterError, Config, Node, Place, State};
 pub use id::{NodeId, NotAnId};
 pub use identity::Identity;
 pub use mesh::{Event, Mesh, Services};

@@ -15,8 +15,12 @@ use wharfie_cluster::transport::{
 const PATIENCE: Duration = Duration::from_secs(10);
 
 async fn bind(gate: Result<(), Why>) -> (QuicTransport, SocketAddr) {
+    bind_at(Ipv4Addr::LOCALHOST, gate).await
+}
+
+async fn bind_at(address: Ipv4Addr, gate: Result<(), Why>) -> (QuicTransport, SocketAddr) {
     let listen = Listen {
-        address: (Ipv4Addr::LOCALHOST, 0).into(),
+        address: (address, 0).into(),
         silence: Duration::from_secs(2),
         discover: false,
     };
@@ -61,6 +65,21 @@ async fn both_sides_know_each_other() {
     assert_eq!(words, [b"one".to_vec(), b"two".to_vec()]);
     soon(a.close()).await;
     assert_eq!(soon(seen.ended()).await, Ended::ByPeer(Why::Leaving));
+}
+
+#[tokio::test]
+async fn a_link_knows_where_it_comes_in() {
+    let any = Ipv4Addr::UNSPECIFIED;
+    let ((a, _), (b, at)) = (bind_at(any, Ok(())).await, bind_at(any, Ok(())).await);
+    // All of these are this host's.
+    let called = Ipv4Addr::new(127, 0, 0, 2);
+    let link = soon(a.connect(b.id(), vec![(called, at.port()).into()], Purpose::Member))
+        .await
+        .unwrap();
+    say(&*link, b"one").await;
+    let seen = soon(b.accept()).await.unwrap();
+    assert_eq!(seen.local(), Some(called.into()));
+    assert!(link.local().is_some_and(|a| a.is_loopback()));
 }
 
 #[tokio::test]

@@ -54,6 +54,10 @@ pub struct Report {
     /// The host's own addresses on networks of the cluster.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub own: BTreeMap<String, Attachment>,
+    /// The address of this host that packets between containers of nodes come from and go to; none
+    /// if the node is alone, and older versions do not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub underlay: Option<IpAddr>,
     /// How it encrypts packets between nodes; older versions do not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encryption: Option<Encryption>,
@@ -96,6 +100,9 @@ pub struct NetworkFault {
     /// The service, as `stack/service`; empty if it is about none.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub service: String,
+    /// Whether nothing passes between its node and others because of it, on any network.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub between: bool,
     /// All of it in one sentence.
     pub what: String,
 }

@@ -55,6 +55,10 @@ pub struct Container {
     /// Id of the container whose network namespace it shares; empty if it has its own.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub joined: String,
+    /// Whether it runs in a network namespace that its owner has left since: that one was started
+    /// again after it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stranded: bool,
     /// Services it depends on.
     pub depends_on: Vec<String>,
     /// All labels.

@@ -239,6 +239,43 @@ fn a_stop_that_is_learned_of_afterwards_counts() {
 }
 
 #[test]
+fn who_was_left_in_a_dead_network_is_started_again() {
+    let strand = |node: &mut Node| node.model.seen.containers[0].stranded = true;
+    let again = |done: &[Operation]| match done {
+        [] => false,
+        [Operation::RestartContainer { service, .. }] => service == "app",
+        other => panic!("{other:?}"),
+    };
+    let project_with = |restart: &str| {
+        let mut app = service("app");
+        restart.clone_into(&mut app.restart);
+        project(vec![app])
+    };
+    let stack_of = |restart: &str| (stack(&project_with(restart)), project_with(restart));
+    let (wanted, project) = stack_of("always");
+    let mut node = Node::new(&project);
+    strand(&mut node);
+    assert!(again(&node.heal(&wanted)));
+    assert!(!again(&node.heal(&wanted)), "it is where it belongs");
+    // An owner that dies again and again is not followed each time.
+    strand(&mut node);
+    assert!(!again(&node.heal(&wanted)));
+    node.wait();
+    assert!(again(&node.heal(&wanted)));
+    // Nor is who is to be left alone.
+    let (wanted, project) = stack_of("no");
+    let mut node = Node::new(&project);
+    strand(&mut node);
+    assert!(!again(&node.heal(&wanted)));
+    let (mut wanted, project) = stack_of("");
+    let mut node = Node::new(&project);
+    strand(&mut node);
+    wanted.halted.insert(task("app", 1));
+    node.ledger.halt([&task("app", 1)]);
+    assert!(!again(&node.heal(&wanted)));
+}
+
+#[test]
 fn what_was_stopped_elsewhere_is_stopped_once() {
     let project = project(vec![service("a"), service("b")]);
     let mut node = Node::new(&project);

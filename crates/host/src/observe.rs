@@ -69,6 +69,7 @@ impl Engine {
             self.volumes(scope),
             self.images(scope),
         )?;
+        self.find_stranded(&mut containers).await?;
         // Podman gives a network's name for its id in the list of containers.
         for (name, id) in containers.iter_mut().flat_map(|c| &mut c.networks) {
             if let Some(network) = networks.get(name).filter(|_| id == name) {
@@ -81,6 +82,30 @@ impl Engine {
             volumes,
             images,
         })
+    }
+
+    /// Sees who was left in a namespace that its owner has left: the Engine gives an owner that it
+    /// starts again another one, and leaves the others where they are.
+    async fn find_stranded(&self, containers: &mut [Container]) -> Result<(), Error> {
+        let joined = containers.iter_mut();
+        let joined = joined.filter(|c| !c.joined.is_empty() && c.state == State::Running);
+        for container in joined {
+            let own = self.started(&container.id).await?;
+            let owner = self.started(&container.joined).await?;
+            container.stranded = own.zip(owner).is_some_and(|(own, owner)| own < owner);
+        }
+        Ok(())
+    }
+
+    /// When a container that runs was started; none if it does not run.
+    async fn started(&self, id: &str) -> Result<Option<jiff::Timestamp>, Error> {
+        let state = match self.inspect(id).await {
+            Ok(found) => found.state,
+            Err(e) if e.is_not_found() => None,
+            Err(e) => return Err(e),
+        };
+        let state = state.filter(|s| s.running == Some(true));
+        Ok(state.and_then(|s| s.started_at?.parse().ok()))
     }
 
     /// Containers of a project, running or not. `size` asks for their sizes, which takes the
@@ -374,6 +399,7 @@ fn container(summary: ContainerSummary) -> Container {
             .filter(|(_, at)| *at != Attachment::default())
             .collect(),
         joined: joined.unwrap_or_default(),
+        stranded: false,
         networks: endpoints
             .into_iter()
             .map(|(name, e)| (name, e.network_id.unwrap_or_default()))

@@ -358,6 +358,13 @@ impl Mesh {
         self.links().contains_key(&node)
     }
 
+    /// The addresses of this host that peers are linked to, one for each link.
+    #[must_use]
+    pub fn reached(&self) -> Vec<std::net::IpAddr> {
+        let links: Vec<_> = self.links().values().map(|p| Arc::clone(&p.link)).collect();
+        links.iter().filter_map(|link| link.local()).collect()
+    }
+
     /// By how many milliseconds a peer's clock was ahead when it last said so; none if it never did.
     #[must_use]
     pub fn skew(&self, node: NodeId) -> Option<i64> {

@@ -8,7 +8,7 @@ mod nearby;
 mod quic;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::id::NodeId;
-pub use quic::{BindError, Listen, QuicTransport};
+pub use quic::{BindError, Listen, QuicTransport, own_addresses};
 
 /// A future in a box.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -163,6 +163,11 @@ pub trait Link: Send + Sync + 'static {
 
     /// Where the peer is, for people.
     fn address(&self) -> Option<SocketAddr>;
+
+    /// The address of this host that the peer is linked to, as far as that is known.
+    fn local(&self) -> Option<IpAddr> {
+        None
+    }
 
     /// Opens a stream. The peer learns of it with the first byte.
     fn open(&self) -> BoxFuture<'_, Result<Stream, Ended>>;

@@ -374,8 +374,9 @@ async fn look(own: Weak<RwLock<Vec<IpAddr>>>) {
     }
 }
 
-/// The addresses of this host that others may see.
-fn own_addresses() -> Vec<IpAddr> {
+/// The addresses of this host that others may see. The kernel may have whoever asks wait.
+#[must_use]
+pub fn own_addresses() -> Vec<IpAddr> {
     let found = nix::ifaddrs::getifaddrs().into_iter().flatten();
     let found = found.filter_map(|one| {
         let address = one.address?;
@@ -386,6 +387,18 @@ fn own_addresses() -> Vec<IpAddr> {
     found.sort_unstable();
     found.dedup();
     found
+}
+
+/// The address that this host sends from to another one.
+fn source(to: SocketAddr) -> std::io::Result<IpAddr> {
+    let any: IpAddr = match to.is_ipv4() {
+        true => Ipv4Addr::UNSPECIFIED.into(),
+        false => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    // Nothing is sent by that.
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(to)?;
+    Ok(socket.local_addr()?.ip())
 }
 
 impl Transport for QuicTransport {
@@ -527,6 +540,12 @@ impl Link for QuicLink {
     fn address(&self) -> Option<SocketAddr> {
         let at = self.connection.remote_address();
         Some(SocketAddr::new(at.ip().to_canonical(), at.port()))
+    }
+
+    fn local(&self) -> Option<IpAddr> {
+        // A call shows where it came to; for one that was made here the kernel chose.
+        let shown = self.connection.local_ip().map(|ip| ip.to_canonical());
+        shown.or_else(|| source(self.address()?).ok())
     }
 
     fn open(&self) -> BoxFuture<'_, Result<Stream, Ended>> {

@@ -23,6 +23,8 @@ use crate::wanted::{Stack, service_of, task};
 
 /// What is said of a task that was not on this node before.
 const NEW: &str = "it is new here";
+/// What is wrong with who shares the network of a container that has another one by now.
+const STRANDED: &str = "the container whose network it shares was started again";
 
 /// What is to be done now, and when to look again.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -130,8 +132,48 @@ pub fn heal(
         Some(operation.clone())
     });
     healing.plan = without_idle_steps(&plan, &made);
+    let again = to_start_again(stack, share, seen, ledger, now, &mut healing);
+    healing.plan.append(&again);
     healing.plan.append(&to_stop(stack, share, seen, ledger));
     Ok(healing)
+}
+
+/// Starts those again that were left in a network namespace that leads nowhere.
+fn to_start_again(
+    stack: &Stack,
+    share: Option<&Share>,
+    seen: &Seen,
+    ledger: &Ledger,
+    now: Millis,
+    healing: &mut Healing,
+) -> Plan {
+    let mut plan = Plan::default();
+    for container in seen.containers.iter().filter(|c| c.stranded && !c.oneoff) {
+        let key = task(&container.service, container.number);
+        let service = stack.project.any_service(&container.service);
+        let policy = service.map(|s| Policy::within(&stack.project, s));
+        let is_kept = policy.is_some_and(|p| !matches!(p, Policy::HandsOff | Policy::Never));
+        let here = share.is_none_or(|s| s.is_here(&container.service, container.number));
+        // What is done with it anyway gives it another one.
+        let is_done = healing.attempts.contains_key(&key);
+        if !is_kept || !here || is_done || stack.halted.contains(&key) {
+            continue;
+        }
+        let next = ledger.tasks.get(&key).map_or(0, |r| r.next);
+        if next > now {
+            healing.wake = Some(healing.wake.map_or(next, |w: Millis| w.min(next)));
+            continue;
+        }
+        healing.attempts.insert(key, STRANDED.to_owned());
+        let again = Operation::RestartContainer {
+            service: container.service.clone(),
+            name: container.name.clone(),
+            reason: STRANDED.to_owned(),
+            timeout: None,
+        };
+        plan.push(again, Vec::new());
+    }
+    plan
 }
 
 /// Stops what another node was told to stop, while this one could not be asked.

@@ -6,6 +6,7 @@
 //! | which node gives out which addresses ([`claim`]) | each node for itself | object [`SLICE`] |
 //! | addresses of services ([`vip::changes`]) | the stack's coordinator | object [`VIP`] |
 //! | addresses of containers ([`choose`]) | the container's node | its report |
+//! | the address that a node's packets come from ([`underlay`]) | the node itself | its report |
 //!
 //! Everything else follows from these objects, the stacks and the reports ([`World`]): forwarding
 //! entries ([`overlay`]), names ([`Catalog`]), tasks behind the addresses of services ([`balance`]),
@@ -31,6 +32,7 @@ pub mod overlay;
 pub mod publish;
 mod slice;
 pub mod trace;
+pub mod underlay;
 pub mod vip;
 mod world;
 

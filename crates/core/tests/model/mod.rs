@@ -131,6 +131,7 @@ impl Model {
                 let container = self.named(name);
                 container.state = State::Running;
                 container.health = Health::Healthy;
+                container.stranded = false;
             }
             Operation::Wait { name, .. } => assert_eq!(self.named(name).state, State::Running),
             Operation::SignalContainer { name, .. } | Operation::StopContainer { name, .. } => {

@@ -1,6 +1,7 @@
 //! The way of a packet, hop by hop.
 
 use serde_json::json;
+use wharfie_core::network::encrypt::{Plan, Reason};
 use wharfie_core::network::firewall::{Compiler, Protocol, Ruleset, firewall};
 use wharfie_core::network::trace::{Facts, Question, Way};
 use wharfie_core::network::{Attachment, Networks, Node, Running, trace};
@@ -21,6 +22,22 @@ fn two() -> Small {
 }
 
 fn ask(s: &Small, from: &str, to: &str, port: u16, faults: &[(&str, NetworkFault)]) -> Way {
+    let plan = |_: &Node, _: &Node| {
+        Some(Plan::Encrypted {
+            key: String::new(),
+            next: None,
+            port: 4790,
+        })
+    };
+    ask_with(s, (from, to, port), faults, &plan)
+}
+
+fn ask_with(
+    s: &Small,
+    (from, to, port): (&str, &str, u16),
+    faults: &[(&str, NetworkFault)],
+    plan: &dyn Fn(&Node, &Node) -> Option<Plan>,
+) -> Way {
     let outside = [ip("192.0.2.7")];
     let known = to == "example.org";
     let question = Question {
@@ -42,7 +59,7 @@ fn ask(s: &Small, from: &str, to: &str, port: u16, faults: &[(&str, NetworkFault
         };
         let facts = Facts {
             firewall: &rules,
-            encrypted: &|_| true,
+            plan,
             faults: &faults,
         };
         trace(w, &question, &facts)
@@ -181,6 +198,46 @@ fn a_service_is_its_ready_tasks() {
             "names: db is answered without an address: no task of it is ready (1 on h2: its health check has not passed yet",
         ],
     );
+}
+
+#[test]
+fn nodes_that_send_each_other_nothing_are_told() {
+    let s = two();
+    let on = |from: &str, to: &str, plan: Plan| {
+        let plan = |a: &Node, b: &Node| {
+            Some(plan.clone()).filter(|_| (&a.name[..], &b.name[..]) == (from, to))
+        };
+        ask_with(&s, ("web", "db", 80), &[], &plan)
+    };
+    says(&on("h1", "h2", Plan::Clear), &["in clear"]);
+    for (reason, why) in [
+        (
+            Reason::OtherCannot,
+            "h1 demands encryption (`network-encrypt`), and h2 has no key",
+        ),
+        (
+            Reason::OwnCannot,
+            "h2 demands encryption (`network-encrypt`), and h1 has no key",
+        ),
+    ] {
+        let way = on("h1", "h2", Plan::Blocked(reason));
+        assert!(!way.arrives());
+        says(&way, &[&format!("node h1 to h2: {why}")]);
+    }
+    let between = NetworkFault {
+        between: true,
+        what: "it is nowhere".to_owned(),
+        ..NetworkFault::default()
+    };
+    let way = ask(&s, "web", "db", 80, &[("h2", between)]);
+    assert!(!way.arrives());
+    says(&way, &["node h1 to h2: node h2 says: it is nowhere"]);
+    let mut s = two();
+    let same = s.node("h1").address;
+    s.node("h2").address = same;
+    let way = ask(&s, "web", "db", 80, &[]);
+    assert!(!way.arrives());
+    says(&way, &["node h1 to h2: both nodes say that"]);
 }
 
 #[test]

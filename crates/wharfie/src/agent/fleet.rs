@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
-use wharfie_cluster::Record;
+use wharfie_cluster::{Place, Record};
 use wharfie_core::report::Report;
 use wharfie_host::BoxedStream;
 
@@ -65,6 +65,11 @@ pub(crate) trait Peers: Send + Sync + 'static {
 
     /// Tells the others what is seen here.
     fn publish(&self, _report: &Report) {}
+
+    /// Where this node is among others; none while it is alone. It may take a moment.
+    fn place(&self) -> Option<Place> {
+        None
+    }
 
     /// Addresses that this host may have, and at which it is not to be looked for.
     fn hide(&self, _addresses: BTreeSet<IpAddr>) {}
@@ -260,6 +265,11 @@ impl Fleet {
     /// This host is not to be looked for at these addresses, should it have them.
     pub(crate) fn hide(&self, addresses: BTreeSet<IpAddr>) {
         self.peers.hide(addresses);
+    }
+
+    /// Where this node is among others; none while it is alone. It may take a moment.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.peers.place()
     }
 
     /// Tells the other nodes what was written here.

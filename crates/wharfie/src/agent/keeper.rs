@@ -18,7 +18,7 @@ use super::director::{Answering, Around};
 use super::fleet::Fleet;
 use super::glimpse::Signs;
 use super::images::Images;
-use super::networks::{Addressing, Faults, Holds, Keys, Logged};
+use super::networks::{Addressing, Base, Faults, Holds, Keys, Logged};
 use super::report::News;
 use super::settings::Settings;
 use super::slot::{Kept, Slot};
@@ -55,6 +55,8 @@ pub(super) struct Keeper {
     pub(super) zone_news: Notify,
     /// Addresses that wait for their firewalls.
     pub(super) holds: Holds,
+    /// This host's address among nodes.
+    pub(super) base: Base,
     /// This node's keys for packets between nodes.
     pub(super) keys: Keys,
     /// Addresses that were given to containers.
@@ -133,6 +135,7 @@ impl Keeper {
             director_news: Notify::new(),
             zone_news: Notify::new(),
             holds: Holds::default(),
+            base: Base::read(&replica)?,
             keys: Keys::default(),
             addressing: Addressing::default(),
             faults: Faults::default(),

@@ -136,6 +136,7 @@ impl Agent {
         tokio::spawn(watch::engine(Arc::clone(&keeper)));
         tokio::spawn(report::publish(Arc::clone(&keeper)));
         tokio::spawn(networks::keep(Arc::clone(&keeper)));
+        tokio::spawn(networks::keep_underlay(Arc::clone(&keeper)));
         tokio::spawn(director::keep_zone(Arc::clone(&keeper)));
         tokio::spawn(director::keep(Arc::clone(&keeper)));
         tokio::spawn(report::keep(keeper, report));
@@ -181,6 +182,10 @@ impl Agent {
         note("idle-exit", new.idle_exit != old.idle_exit);
         note("network-pool", new.network.pools != old.network.pools);
         note("network-prefix", new.network.prefix != old.network.prefix);
+        note(
+            "network-address",
+            new.network.address != old.network.address,
+        );
         note(
             "network-encrypt",
             new.network.encrypt != old.network.encrypt,

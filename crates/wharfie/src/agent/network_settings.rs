@@ -1,5 +1,7 @@
 //! The settings of networks over several hosts.
 
+use std::net::IpAddr;
+
 use wharfie_core::network::encrypt::Demand;
 use wharfie_core::network::{self, Cidr};
 
@@ -21,6 +23,8 @@ pub(crate) struct NetworkSettings {
     pub(crate) pools: Vec<Cidr>,
     /// Bits of the prefix of a subnet.
     pub(crate) prefix: u8,
+    /// The address that packets between nodes come from and go to, if it is named.
+    pub(crate) address: Option<IpAddr>,
     /// Whether packets between nodes are encrypted.
     pub(crate) encrypt: Demand,
     /// Ranges of addresses within which they need not be.
@@ -52,11 +56,24 @@ impl NetworkSettings {
         Ok(Self {
             pools,
             prefix,
+            address: address(given)?,
             encrypt: encrypt(given)?,
             private: private(given)?,
             key_lifetime: key_lifetime(given)?,
         })
     }
+}
+
+fn address(given: &Given) -> Result<Option<IpAddr>, Failure> {
+    let Some(text) = &given.network_address else {
+        return Ok(None);
+    };
+    let address = text.parse().ok();
+    let address = address.filter(|a: &IpAddr| !a.is_unspecified() && !a.is_loopback());
+    address.map(Some).ok_or_else(|| {
+        let what = format!("network-address: {text:?} is no address that others can send to");
+        Failure::usage(what).help("write an address of this host, as in 192.168.56.10")
+    })
 }
 
 fn encrypt(given: &Given) -> Result<Demand, Failure> {
@@ -140,6 +157,17 @@ mod tests {
         ] {
             let error = meant(toml).unwrap_err();
             assert!(error.contains(what), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_address_is_read() {
+        assert_eq!(meant("").unwrap().address, None);
+        let own = meant("network-address = \"192.168.56.10\"").unwrap();
+        assert_eq!(own.address, Some([192, 168, 56, 10].into()));
+        for text in ["eth1", "0.0.0.0", "127.0.0.1", "10.0.0.1:4789"] {
+            let error = meant(&format!("network-address = {text:?}")).unwrap_err();
+            assert!(error.contains("is no address that others"), "{error}");
         }
     }
 

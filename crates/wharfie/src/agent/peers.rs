@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 use wharfie_cluster::mesh::OpenError;
 use wharfie_cluster::transport::Stream;
 use wharfie_cluster::wire::{self, Opened};
-use wharfie_cluster::{Cluster, Event, Key, NodeId, Record, Services, State};
+use wharfie_cluster::{Cluster, Event, Key, NodeId, Place, Record, Services, State};
 use wharfie_core::assignment::{ASSIGNMENT, ROLLOUT};
 use wharfie_core::director::{DIRECTOR, RECORD};
 use wharfie_core::network::{NETWORK, SLICE};
@@ -148,6 +148,10 @@ impl Peers for Joined {
 
     fn hide(&self, addresses: BTreeSet<IpAddr>) {
         self.cluster.hide(addresses);
+    }
+
+    fn place(&self) -> Option<Place> {
+        self.cluster.place()
     }
 
     fn publish(&self, report: &Report) {

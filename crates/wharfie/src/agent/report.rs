@@ -155,6 +155,7 @@ async fn look_again(
         new.unwritable = keeper.is_unwritable().await;
         new.routes = super::networks::routes();
         new.own = keeper.own_addresses();
+        new.underlay = keeper.underlay();
         new.encryption = Some(keeper.own_encryption());
         new.network_faults = keeper.network_faults();
         new.zones = keeper.served_zones();

@@ -98,6 +98,11 @@ pub(crate) struct Given {
     #[arg(long, value_name = "BITS")]
     pub(crate) network_prefix: Option<u8>,
 
+    /// Address of this host that packets between containers of nodes come from and go to
+    /// [default: where other nodes reach this one]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) network_address: Option<String>,
+
     /// Whether packets of containers are encrypted between nodes: auto, always or never
     /// [default: auto]
     #[arg(long, value_name = "WHEN")]
@@ -240,6 +245,7 @@ impl Given {
                 .or(other.cluster_failure_timeout),
             network_pool: self.network_pool.or(other.network_pool),
             network_prefix: self.network_prefix.or(other.network_prefix),
+            network_address: self.network_address.or(other.network_address),
             network_encrypt: self.network_encrypt.or(other.network_encrypt),
             network_private: self.network_private.or(other.network_private),
             network_key_lifetime: self.network_key_lifetime.or(other.network_key_lifetime),

@@ -268,6 +268,7 @@ fn row(node: &Member) -> Value {
         "Engine": report.engine,
         "Version": node.version,
         "Addresses": node.addresses,
+        "Underlay": report.underlay,
         "Labels": node.labels,
     })
 }

@@ -7,7 +7,7 @@ use wharfie_lab::Capture;
 use wharfie_tunnel::{Client, PublicKey};
 
 use crate::cluster::{Cluster, Node};
-use crate::stack::{agent_of, soon};
+use crate::stack::{agent_of, soon, text};
 
 const SECRET: &str = "nobody-is-to-read-this-word";
 
@@ -84,10 +84,25 @@ fn set(cluster: &Cluster, settings: &str) {
     }
 }
 
+/// Gives a host another address.
+fn give(node: &Node, address: &str) {
+    let add = format!("address add {address}/32 dev lo");
+    node.program("ip", add.as_str()).has_code(0);
+}
+
 /// The tunnel of a node.
 fn tunnel(node: &Node) -> Client {
     let [(_, socket), _] = agent_of(&node.host);
     Client::at(&socket.with_extension("tunnel"))
+}
+
+/// The address that a node says packets come from.
+fn underlay(node: &Node) -> String {
+    let nodes = node.ask("/v1/nodes").unwrap_or_default();
+    let nodes = nodes.as_array().into_iter().flatten();
+    let mut own = nodes.filter(|n| n["name"] == node.name());
+    own.next()
+        .map_or_else(String::new, |n| text(&n["report"]["underlay"]))
 }
 
 fn key(node: &Node) -> Result<PublicKey> {
@@ -98,14 +113,24 @@ fn key(node: &Node) -> Result<PublicKey> {
 
 #[test]
 fn nobody_between_reads_what_containers_say() {
-    let Some(cluster) = Cluster::of(2, "sealed", PAIR) else {
+    let Some(cluster) = Cluster::apart(2, "sealed", PAIR) else {
         return;
     };
     let [h1, h2] = [1, 2].map(|n| cluster.node(n));
+    // All virtual machines of one kind have an address that leads to none of the others, and that comes
+    // before theirs on the network between them.
+    for node in cluster.nodes() {
+        give(node, "10.0.2.15");
+    }
+    h2.join(h1);
+    cluster.is_whole();
     set(&cluster, "network-encrypt = \"always\"\n");
     let capture = cluster.lab().capture().unwrap();
     h1.ok("up -d");
     soon(|| asks(h2));
+    for node in cluster.nodes() {
+        node.ok("network trace client web").says(["encrypted, to"]);
+    }
     assert!(
         capture.with(&ports(4790, 4790)) > 0,
         "nothing was encrypted"
@@ -146,6 +171,52 @@ fn nobody_between_reads_what_containers_say() {
     );
     assert_eq!(capture.with(SECRET.as_bytes()), 0, "it was to be read");
 
+    let usual = underlay(h2);
+    // One that is told to send from an address that it does not have says so.
+    let settings = "network-encrypt = \"always\"\nnetwork-address = \"192.0.2.99\"\n";
+    h2.write("wharfie.toml", settings);
+    h2.ok("reload");
+    let why = "`network-address` is 192.0.2.99, which is no address of this host";
+    soon(|| {
+        let said = h1.run("status");
+        ensure!(said.stdout.contains(why), "{said}");
+        Ok(())
+    });
+    h1.fails(1, "network trace web client")
+        .says(["node h2 says", why]);
+
+    // A host moves to another address, and back: its key stands for the new one.
+    let moved = "192.0.2.1";
+    give(h2, moved);
+    let via = ["route", "add", moved, "via", &usual];
+    h1.program("ip", &via[..]).has_code(0);
+    for (at, settings) in [
+        (moved, &format!("network-address = {moved:?}\n")[..]),
+        (&usual, ""),
+    ] {
+        h2.write(
+            "wharfie.toml",
+            &format!("network-encrypt = \"always\"\n{settings}"),
+        );
+        h2.ok("reload");
+        soon(|| {
+            ensure!(underlay(h2) == at, "it is at {}", underlay(h2));
+            let peers = tunnel(h1).get()?.peers;
+            let allowed: Vec<String> = peers
+                .iter()
+                .flat_map(|p| &p.allowed)
+                .map(ToString::to_string)
+                .collect();
+            ensure!(allowed.iter().any(|a| a.starts_with(at)), "{allowed:?}");
+            asks(h2)
+        });
+    }
+    assert!(
+        clear(h1, &capture).is_empty(),
+        "in clear: {:#?}",
+        clear(h1, &capture)
+    );
+
     // One that will not is not spoken with.
     h1.write("wharfie.toml", "network-encrypt = \"never\"\n");
     h1.ok("reload");
@@ -155,6 +226,13 @@ fn nobody_between_reads_what_containers_say() {
         ensure!(log.contains("that one has no key for it"), "{log}");
         Ok(())
     });
+    // Whoever is asked says so of both ways.
+    for node in cluster.nodes() {
+        for (from, to) in [("client", "web"), ("web", "client")] {
+            let why = "h2 demands encryption (`network-encrypt`), and h1 has no key for it";
+            node.fails(1, ["network", "trace", from, to]).says([why]);
+        }
+    }
     assert!(
         clear(h1, &capture).is_empty(),
         "in clear: {:#?}",

@@ -1,5 +1,6 @@
 //! Attributes of services, as they are seen from inside the containers.
 
+use anyhow::ensure;
 use serde_json::json;
 use wharfie_lab::EngineKind;
 
@@ -106,6 +107,7 @@ services:
     image: busybox
     init: true
     command: sleep 1000
+    restart: always
     ports: ['8193:80']
     environment: [A=1]
   server:
@@ -126,8 +128,18 @@ services:
     );
     stack.ok("up -d").says(["Nothing to do"]);
 
-    // Who lives in another's network moves with it.
+    // One that ends and that the Engine starts again has another network: who lives there is brought along.
     let server = stack.id("server-1");
+    stack.run("exec -T front killall sleep");
+    soon(|| {
+        let count = stack.inspect("front-1")["RestartCount"].as_u64();
+        ensure!(count > Some(0), "front was not started again: {count:?}");
+        Ok(())
+    });
+    assert_eq!(stack.page("http://127.0.0.1:8193/"), "served\n");
+    assert_eq!(stack.id("server-1"), server, "it need not be made anew");
+
+    // Who lives in another's network moves with it.
     stack.write("compose.yaml", &compose.replace("A=1", "A=2"));
     stack
         .ok("up -d")

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::end::{End, Place, answered, called, is_hosts, seat, task};
 use super::{Step, Target, Tracer};
+use crate::network::encrypt::{Plan, Reason};
 use crate::network::firewall::{Action, Chain, Line, Match, Packet, Protocol};
 use crate::network::world::{Member, Readiness};
 use crate::network::{Attachment, Node, Running, World};
@@ -150,9 +151,16 @@ impl<'a> Tracer<'a> {
         let place = format!("node {} to {}", from.name, to.name);
         for node in [from, to] {
             let faults = (self.facts.faults)(node);
-            if let Some(fault) = faults.into_iter().find(|f| f.network == network) {
+            if let Some(fault) = faults
+                .into_iter()
+                .find(|f| f.between || f.network == network)
+            {
                 return self.stop(place, format!("node {} says: {}", node.name, fault.what));
             }
+        }
+        if let (Some(own), true) = (from.address, from.address == to.address) {
+            let why = format!("both nodes say that {own} is theirs");
+            return self.stop(place, why);
         }
         let vni = self.world.networks.get(network).map_or(0, |n| n.vni);
         let (Some(host), Some(own)) = (to.address, from.address) else {
@@ -170,9 +178,20 @@ impl<'a> Tracer<'a> {
             let why = format!("{} has not said its hardware address yet", to.name);
             return self.stop(place, why);
         };
-        let how = match (self.facts.encrypted)(host) {
-            true => "encrypted",
-            false => "in clear",
+        let how = match (self.facts.plan)(from, to) {
+            Some(Plan::Encrypted { .. }) => "encrypted",
+            Some(Plan::Clear) | None => "in clear",
+            Some(Plan::Blocked(reason)) => {
+                let (who, other) = match reason {
+                    Reason::OtherCannot => (from, to),
+                    Reason::OwnCannot => (to, from),
+                };
+                let why = format!(
+                    "{} demands encryption (`network-encrypt`), and {} has no key for it",
+                    who.name, other.name
+                );
+                return self.stop(place, why);
+            }
         };
         let on = |n: &&Node| {
             n.containers

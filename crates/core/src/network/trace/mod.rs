@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::balance::{Balanced, balance};
+use super::encrypt::Plan;
 use super::firewall::{Protocol, Ruleset};
 use super::{Attachment, Node, Running, VipKey, World};
 use crate::report::NetworkFault;
@@ -36,8 +37,8 @@ pub struct Question<'a> {
 pub struct Facts<'a> {
     /// The firewall of a container, if it has one.
     pub firewall: &'a dyn Fn(&Node, &Running) -> Option<Ruleset>,
-    /// Whether packets to a host are encrypted.
-    pub encrypted: &'a dyn Fn(IpAddr) -> bool,
+    /// What becomes of packets from one node to another; none while it is not known.
+    pub plan: &'a dyn Fn(&Node, &Node) -> Option<Plan>,
     /// What a node says that it cannot do.
     pub faults: &'a dyn Fn(&Node) -> Vec<NetworkFault>,
 }

@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tracing::{info, warn};
+use wharfie_core::network::Node;
 use wharfie_core::network::encrypt::{self, Demand, Encryption, Plan, Reason, Turn};
 use wharfie_host::net::{
     self, ENCRYPTION_DEVICE, ENCRYPTION_PORT, EncryptedPeer, Encrypter, Namespace, VXLAN_PORT,
@@ -42,8 +43,17 @@ pub(super) struct Sealing {
     log: PathBuf,
 }
 
-/// What becomes of packets to other nodes.
-pub(super) type Plans = BTreeMap<IpAddr, Plan>;
+/// What becomes of packets to other nodes, by their addresses.
+pub(super) type Plans = BTreeMap<IpAddr, Other>;
+
+/// Another node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Other {
+    /// Its id.
+    node: String,
+    /// What becomes of packets to it.
+    pub(super) plan: Plan,
+}
 
 /// Where the process that encrypts listens.
 fn socket(settings: &Settings) -> PathBuf {
@@ -129,31 +139,67 @@ impl Keeper {
 
 /// What becomes of packets to each other node.
 pub(super) fn plans(scene: &Scene) -> Plans {
-    let Some((own, address)) = scene
-        .here()
-        .and_then(|here| Some((scene.said.get(&here.id)?, here.address?)))
-    else {
+    let Some(here) = scene.here() else {
         return Plans::new();
     };
     let others = scene.nodes().filter(|node| node.id != scene.me);
     let others = others.filter_map(|node| {
-        let other = node.address?;
-        let said = scene.said.get(&node.id);
-        let plan = match encrypt::plan((own, address), (said, other)) {
-            // It may encrypt: it was not heard yet.
-            Plan::Clear if !node.heard && own.demand != Demand::Never => {
-                Plan::Blocked(Reason::OtherCannot)
-            }
-            plan => plan,
-        };
-        Some((other, plan))
+        let plan = between(scene, here, node)?;
+        let node_id = node.id.clone();
+        Some((
+            node.address?,
+            Other {
+                node: node_id,
+                plan,
+            },
+        ))
     });
     others.collect()
 }
 
-/// Whether packets to a node are encrypted.
-pub(super) fn encrypts(plans: &Plans, host: IpAddr) -> bool {
-    matches!(plans.get(&host), Some(Plan::Encrypted { .. }))
+/// What becomes of packets from one node to another, by what both say; none while it is not known
+/// where one of them is.
+pub(super) fn between(scene: &Scene, from: &Node, to: &Node) -> Option<Plan> {
+    let none = Encryption {
+        demand: Demand::Never,
+        ..Encryption::default()
+    };
+    let own = scene.said.get(&from.id).unwrap_or(&none);
+    let other = scene.said.get(&to.id);
+    let plan = encrypt::plan((own, from.address?), (other, to.address?));
+    Some(match plan {
+        // It may encrypt: it was not heard yet.
+        Plan::Clear if !to.heard && own.demand != Demand::Never => {
+            Plan::Blocked(Reason::OtherCannot)
+        }
+        plan => plan,
+    })
+}
+
+/// What of earlier plans holds beside these. A node that is not known for a moment is not spoken with
+/// in clear. One that moved, or was removed, has left its address: as long as overlays send there,
+/// nothing passes.
+fn remaining(
+    old: &Plans,
+    new: &Plans,
+    is_member: impl Fn(&str) -> bool,
+    is_used: impl Fn(&IpAddr) -> bool,
+) -> Plans {
+    let has_moved = |node: &str| new.values().any(|other| other.node == node);
+    let old = old
+        .iter()
+        .filter(|(address, _)| !new.contains_key(*address));
+    let each = old.filter_map(|(address, other)| {
+        if is_member(&other.node) && !has_moved(&other.node) {
+            return Some((*address, other.clone()));
+        }
+        let left = Other {
+            plan: Plan::Blocked(Reason::OtherCannot),
+            ..other.clone()
+        };
+        (other.plan != Plan::Clear && is_used(address)).then_some((*address, left))
+    });
+    each.collect()
 }
 
 /// What of the kernel encrypts.
@@ -161,8 +207,7 @@ pub(super) fn encrypts(plans: &Plans, host: IpAddr) -> bool {
 pub(super) struct Cipher {
     encrypter: Option<Encrypter>,
     wanted: Option<net::Encryption>,
-    /// What was last planned for each node: one that is not known for a moment is not spoken with in
-    /// clear.
+    /// What was last planned, with what holds of the plans before ([`remaining`]).
     plans: Plans,
 }
 
@@ -171,15 +216,18 @@ impl Cipher {
         self.encrypter.is_none()
     }
 
-    /// Has packets go as it is planned. What does not pass is told.
+    /// Has packets go as it is planned. `is_used` are addresses that overlays send to still.
     pub(super) fn apply(
         &mut self,
-        plans: &Plans,
+        (scene, plans): (&Scene, &Plans),
+        is_used: impl Fn(&IpAddr) -> bool,
         sealing: Option<&Sealing>,
         repair: bool,
     ) -> Result<(), net::Error> {
+        let is_member = |id: &str| scene.nodes().any(|n| n.id == id);
+        self.plans = remaining(&self.plans, plans, is_member, is_used);
         self.plans.extend(plans.clone());
-        let needed = self.plans.values().any(|p| *p != Plan::Clear);
+        let needed = self.plans.values().any(|o| o.plan != Plan::Clear);
         let Some(sealing) = sealing.filter(|_| needed) else {
             return self.purge();
         };
@@ -202,7 +250,8 @@ impl Cipher {
 
     /// Addresses of nodes that nothing goes to in clear.
     pub(super) fn sealed(&self) -> Vec<IpAddr> {
-        let plans = self.plans.iter().filter(|(_, plan)| **plan != Plan::Clear);
+        let plans = self.plans.iter();
+        let plans = plans.filter(|(_, other)| other.plan != Plan::Clear);
         plans.map(|(address, _)| *address).collect()
     }
 
@@ -225,7 +274,7 @@ pub(super) fn blocked(plans: &Plans, scene: &Scene) -> Vec<String> {
         let mut nodes = scene.nodes();
         nodes.any(|n| n.heard && n.address == Some(*address))
     };
-    let of = |(address, plan): (&IpAddr, &Plan)| match plan {
+    let of = |(address, other): (&IpAddr, &Other)| match &other.plan {
         Plan::Blocked(reason) => Some(format!("nothing is sent to {address}: {reason}")),
         _ => None,
     };
@@ -237,8 +286,8 @@ pub(super) fn blocked(plans: &Plans, scene: &Scene) -> Vec<String> {
 fn wanted(plans: &Plans, sealing: &Sealing) -> net::Encryption {
     let mut peers = Vec::new();
     let mut blocked = Vec::new();
-    for (address, plan) in plans {
-        match plan {
+    for (address, other) in plans {
+        match &other.plan {
             Plan::Clear => {}
             Plan::Blocked(_) => blocked.push(*address),
             Plan::Encrypted { key, next, port } => {
@@ -293,6 +342,49 @@ fn start(socket: &Path, log: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    fn other(host: u8, node: &str, plan: Plan) -> (IpAddr, Other) {
+        let node = node.to_owned();
+        ([10, 0, 0, host].into(), Other { node, plan })
+    }
+
+    fn encrypted(key: &str) -> Plan {
+        Plan::Encrypted {
+            key: key.to_owned(),
+            next: None,
+            port: 4790,
+        }
+    }
+
+    #[test]
+    fn who_moved_or_was_removed_leaves_its_address() {
+        let blocked = || Plan::Blocked(Reason::OtherCannot);
+        let old = Plans::from([
+            other(1, "moved", encrypted("a")),
+            other(2, "removed", encrypted("b")),
+            other(3, "unknown", encrypted("c")),
+            other(4, "clear", Plan::Clear),
+        ]);
+        // Another one has an address now that was a node's before.
+        let new = Plans::from([
+            other(2, "next", Plan::Clear),
+            other(9, "moved", encrypted("a")),
+        ]);
+        let members = ["moved", "unknown", "clear", "next"];
+        let left = |used: bool| remaining(&old, &new, |n| members.contains(&n), |_| used);
+        let stays = [
+            other(3, "unknown", encrypted("c")),
+            other(4, "clear", Plan::Clear),
+        ];
+        assert_eq!(left(false), Plans::from(stays.clone()));
+        // Overlays are told after this.
+        let mut used = Plans::from(stays);
+        used.extend([other(1, "moved", blocked())]);
+        assert_eq!(left(true), used);
+        let none = remaining(&old, &Plans::new(), |n| n != "removed", |_| false);
+        assert_eq!(none.len(), 3, "{none:?}");
+        assert!(!none.contains_key(&IpAddr::from([10, 0, 0, 2])));
+    }
+
     #[test]
     fn what_cannot_be_encrypted_does_not_pass() {
         let sealing = Sealing {
@@ -301,15 +393,10 @@ mod tests {
             log: PathBuf::new(),
         };
         let key = PrivateKey::generate().public();
-        let encrypted = |key: String| Plan::Encrypted {
-            key,
-            next: None,
-            port: 4790,
-        };
         let plans = Plans::from([
-            ([10, 0, 0, 1].into(), Plan::Clear),
-            ([10, 0, 0, 2].into(), encrypted(key.to_string())),
-            ([10, 0, 0, 3].into(), encrypted("no key".to_owned())),
+            other(1, "a", Plan::Clear),
+            other(2, "b", encrypted(&key.to_string())),
+            other(3, "c", encrypted("no key")),
         ]);
         let wanted = wanted(&plans, &sealing);
         assert_eq!((wanted.peers.len(), wanted.peers[0].key), (1, key));

@@ -9,7 +9,7 @@ use wharfie_core::network::{Node, Running};
 use wharfie_core::report::NetworkFault;
 use wharfie_host::net::{self, listeners};
 
-use super::encrypt::{encrypts, plans};
+use super::encrypt::between;
 use super::plane::{asked, resolvers};
 use super::walls::walls;
 use crate::agent::keeper::Keeper;
@@ -48,8 +48,6 @@ impl Keeper {
                 ))
             })
             .collect();
-        // As far as this node has to do with it.
-        let plans = plans(&scene);
         let question = Question {
             from: &wanted.from,
             to: &wanted.to,
@@ -63,7 +61,7 @@ impl Keeper {
             };
             let facts = Facts {
                 firewall: &firewall,
-                encrypted: &|host| encrypts(&plans, host),
+                plan: &|from, to| between(&scene, from, to),
                 faults: &|node| faults.get(&node.id).cloned().unwrap_or_default(),
             };
             trace(world, &question, &facts)

@@ -158,6 +158,7 @@ pub(super) fn standing(scene: &Scene) -> Vec<NetworkFault> {
             },
             service: format!("{}/{}", holder.stack, holder.service),
             what: fault.to_string(),
+            ..NetworkFault::default()
         });
     }
     for stack in scene.stacks().iter().filter(|s| s.home == me) {
@@ -171,7 +172,7 @@ pub(super) fn standing(scene: &Scene) -> Vec<NetworkFault> {
                         "{service}: its firewall is not understood, so nothing passes: {why}"
                     ),
                     service,
-                    network: String::new(),
+                    ..NetworkFault::default()
                 });
             }
         }
@@ -187,7 +188,7 @@ pub(super) fn standing(scene: &Scene) -> Vec<NetworkFault> {
         faults.push(NetworkFault {
             what: format!("network {name}: its subnet {subnet} overlaps the route {route}, which came later: one of them has to change"),
             network: name,
-            service: String::new(),
+            ..NetworkFault::default()
         });
     }
     faults

@@ -21,6 +21,7 @@ mod routes;
 mod shorten;
 mod show;
 mod spans;
+mod underlay;
 mod view;
 mod walls;
 
@@ -43,6 +44,7 @@ pub(super) use host::routes;
 pub(super) use local::Addressing;
 pub(super) use plane::keep;
 pub(super) use routes::routes as api;
+pub(super) use underlay::{Base, keep as keep_underlay};
 pub(super) use walls::Holds;
 
 /// What the store says of networks.

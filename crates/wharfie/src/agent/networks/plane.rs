@@ -1,7 +1,7 @@
 //! Has the kernel and the resolver do what follows from what is wanted and what is seen.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +42,10 @@ const HEARING: Duration = Duration::from_secs(2);
 /// The pause after something failed.
 const AGAIN: Duration = Duration::from_secs(1);
 const DNS: u16 = 53;
+/// Where systemd answers for names.
+const STUB: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53));
+/// Whom it asks.
+const BEHIND_STUB: &str = "/run/systemd/resolve/resolv.conf";
 
 /// What the kernel is to be told.
 struct Look {
@@ -218,10 +222,24 @@ pub(super) fn resolvers(scene: &Scene) -> BTreeSet<SocketAddr> {
 
 /// Everybody whom a container may ask for names: this node, and those that the host asks.
 pub(super) fn asked(own: &BTreeSet<SocketAddr>) -> BTreeSet<IpAddr> {
-    let file = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let lines = file.lines().filter_map(|l| l.strip_prefix("nameserver"));
-    let outside = lines.filter_map(|l| l.trim().parse().ok());
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let outside = outside(&read("/etc/resolv.conf"), || read(BEHIND_STUB));
     own.iter().map(SocketAddr::ip).chain(outside).collect()
+}
+
+/// Those that the host asks. The Engine has containers ask those behind systemd's stub themselves,
+/// which is for the host alone (systemd-resolved(8)).
+fn outside(file: &str, behind: impl FnOnce() -> String) -> BTreeSet<IpAddr> {
+    let mut servers = nameservers(file);
+    if servers == [STUB].into() {
+        servers.extend(nameservers(&behind()));
+    }
+    servers
+}
+
+fn nameservers(file: &str) -> BTreeSet<IpAddr> {
+    let lines = file.lines().filter_map(|l| l.strip_prefix("nameserver"));
+    lines.filter_map(|l| l.trim().parse().ok()).collect()
 }
 
 /// Whether something is to be set up in a container's namespace.
@@ -312,7 +330,11 @@ impl Plane {
         // First: nothing goes in clear that should not.
         let here = bridges(scene).next().is_some();
         let sealed = match here {
-            true => self.cipher.apply(plans, sealing, repair),
+            true => {
+                let spans = &self.spans;
+                let is_used = |address: &IpAddr| spans.sends_to(*address);
+                self.cipher.apply((scene, plans), is_used, sealing, repair)
+            }
             false => self.cipher.purge(),
         };
         self.laps.lap("seal");
@@ -389,13 +411,15 @@ impl Plane {
                 internal: object.internal,
             }
         });
-        let is = |peer: &IpAddr, what: fn(&Plan) -> bool| plans.get(peer).is_some_and(what);
-        let is_blocked = |plan: &Plan| matches!(plan, Plan::Blocked(_));
+        let is_blocked = |peer: &IpAddr| {
+            let other = plans.get(peer);
+            other.is_some_and(|o| matches!(o.plan, Plan::Blocked(_)))
+        };
         let isolation = Isolation {
             networks: networks.collect(),
             ports: vec![VXLAN_PORT],
             closed: vec![self.port],
-            peers: scene.peers().filter(|p| !is(p, is_blocked)).collect(),
+            peers: scene.peers().filter(|p| !is_blocked(p)).collect(),
             underlay: Some(ENCRYPTION_DEVICE.to_owned()),
             encrypted: self.cipher.sealed(),
         };
@@ -517,5 +541,29 @@ fn words(error: NetError) -> String {
     match error {
         NetError::NotSupported { .. } => PLAIN.to_owned(),
         error => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_behind_the_stub_are_asked_as_well() {
+        let all = |text: &str| -> BTreeSet<IpAddr> {
+            let each = text.split_whitespace();
+            each.map(|a| a.parse().unwrap()).collect()
+        };
+        let behind = || "# by systemd\nnameserver 10.0.0.2\nnameserver fd00::2\n".to_owned();
+        let of = |file: &str| outside(file, behind);
+        assert_eq!(
+            of("nameserver 127.0.0.53\noptions edns0\n"),
+            all("127.0.0.53 10.0.0.2 fd00::2")
+        );
+        assert_eq!(of("nameserver 10.0.0.1\nsearch a.b\n"), all("10.0.0.1"));
+        assert_eq!(
+            of("nameserver 127.0.0.53\nnameserver 10.0.0.1\n"),
+            all("127.0.0.53 10.0.0.1")
+        );
     }
 }

@@ -65,7 +65,8 @@ impl Keeper {
         let mut faults = BTreeSet::new();
         for node in nodes.iter().filter(|n| n.me || n.may_answer()) {
             let Some(report) = &node.report else { continue };
-            let own = report.network_faults.iter().filter(|f| f.network == name);
+            let own = report.network_faults.iter();
+            let own = own.filter(|f| f.between || f.network == name);
             faults.extend(own.map(|f| format!("node {}: {}", node.name, f.what)));
             let routes = report.routes.iter().map(|(to, device)| Route {
                 node: node.name.clone(),

@@ -28,6 +28,13 @@ impl Spans {
         &self.wanted
     }
 
+    /// Whether something may be sent to a host.
+    pub(super) fn sends_to(&self, host: IpAddr) -> bool {
+        let mut endpoints = self.wanted.iter().flat_map(|o| &o.endpoints);
+        let is_unknown = self.overlays.is_some() && self.wanted.is_empty();
+        is_unknown || endpoints.any(|e| e.host == host)
+    }
+
     /// Joins the bridges of a network on all hosts.
     pub(super) fn apply(&mut self, scene: &Scene, repair: bool) -> Result<(), Error> {
         let Some(local) = scene.here().and_then(|n| n.address) else {

@@ -134,12 +134,14 @@ impl Keeper {
     fn seen_of(&self, node: &api::Node, given: &BTreeSet<IpAddr>) -> Node {
         let report = self.fleet.report_of(node);
         let report = report.as_deref();
+        // Its own, so that what it sends from is what the others send to.
+        let underlay = report.and_then(|r| r.underlay);
         let containers = report.map(|r| r.containers.iter().map(running).collect());
         Node {
             id: node.id.clone(),
             name: node.name.clone(),
             zone: node.labels.get(ZONE).cloned().unwrap_or_default(),
-            address: address(node, given),
+            address: underlay.or_else(|| address(node, given)),
             live: node.me || node.may_answer(),
             heard: node.me || report.is_some(),
             drained: self.book.is_drained(&node.id),
@@ -149,8 +151,9 @@ impl Keeper {
     }
 }
 
-/// Where other nodes send packets of a node's containers to: the first of its addresses that is no
-/// service's, all know them in the same order.
+/// Where other nodes send packets of a node's containers to that does not say so itself, since it was
+/// not heard yet or is of an older version: the first of its addresses that is no service's, all know
+/// them in the same order.
 fn address(node: &api::Node, given: &BTreeSet<IpAddr>) -> Option<IpAddr> {
     let all = node.addresses.iter().filter_map(|a| api::host_of(a));
     let all: Vec<IpAddr> = all.filter(|ip| !given.contains(ip)).collect();

@@ -34,7 +34,7 @@ pub(super) fn walls(world: &World, resolvers: &BTreeSet<IpAddr>) -> Walls {
                 Ok(None) => continue,
                 Ok(Some(wall)) => {
                     let compiler = compiler.get_or_insert_with(|| Compiler::new(world));
-                    compiler.compile(&wall, stack, resolvers)
+                    compiler.compile(&wall, stack, &asked_by(service, resolvers))
                 }
                 // Rather nothing passes than everything.
                 Err(_) => Ruleset::closed(),
@@ -43,6 +43,13 @@ pub(super) fn walls(world: &World, resolvers: &BTreeSet<IpAddr>) -> Walls {
         }
     }
     walls
+}
+
+/// Whom the containers of a service ask for names. What the Engine cannot answer itself it asks from
+/// within the container.
+fn asked_by(service: &Service, usual: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
+    let own = service.dns.iter().filter_map(|a| a.parse().ok());
+    usual.iter().copied().chain(own).collect()
 }
 
 /// The same for the kernel.
@@ -234,27 +241,20 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
-    use wharfie_core::network::firewall::{Chain, Ruleset};
-
     use super::*;
 
-    /// What the rules say is all: nobody passes besides.
     #[test]
-    fn the_kernel_is_told_what_the_rules_say() {
-        let chain = Chain {
-            lines: Vec::new(),
-            default: firewall::Action::Drop,
+    fn a_service_may_ask_its_own_resolvers_unless_it_is_told_not_to() {
+        let service = Service {
+            dns: vec!["192.0.2.53".to_owned(), "nonsense".to_owned()],
+            ..Service::default()
         };
-        let rules = Ruleset {
-            ingress: None,
-            egress: Some(chain),
-            log: false,
-        };
-        let wall = for_kernel("a", &rules);
-        assert!(wall.egress.is_empty());
-        assert_eq!(
-            (wall.default_ingress, wall.default_egress),
-            (Action::Accept, Action::Drop)
-        );
+        let usual: IpAddr = [10, 0, 0, 1].into();
+        let own: IpAddr = [192, 0, 2, 53].into();
+        let asked = asked_by(&service, &[usual].into());
+        assert_eq!(asked, [usual, own].into());
+        // The rules say so, and nothing beside them.
+        let kernel = for_kernel("a", &Ruleset::closed());
+        assert!(kernel.egress.is_empty());
     }
 }

@@ -78,8 +78,8 @@ pub(crate) type DirectorSettings = Option<Director>;
 pub(crate) struct SetDirector {
     /// All of it.
     pub(crate) director: Director,
-    /// Records of the zone in place of all that were added, by
-    /// [`record_name`](wharfie_core::director::record_name); none to leave them.
+    /// Records of the zone in place of those that were added for the same name and type, by
+    /// [`record_name`](wharfie_core::director::record_name); the others stay.
     #[serde(default)]
     pub(crate) records: Option<BTreeMap<String, RecordSet>>,
     /// It is looked at only.

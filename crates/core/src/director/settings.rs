@@ -1,6 +1,7 @@
 //! What people say once: the addresses and the zone that IT gave.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,19 @@ pub enum For {
     None,
 }
 
+impl For {
+    /// As people say it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Services => "services",
+            Self::Labelled => "labelled",
+            Self::None => "none",
+        }
+    }
+}
+
 /// Addresses to give away.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ranges {
@@ -43,6 +57,15 @@ pub struct Ranges {
     /// Name of the node that holds them; empty if any may.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub node: String,
+}
+
+impl fmt::Display for Ranges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.node.as_str() {
+            "" => self.range.fmt(f),
+            node => write!(f, "{}@{node}", self.range),
+        }
+    }
 }
 
 /// A key that transfers are signed with (RFC 8945).
@@ -65,8 +88,8 @@ impl TsigKey {
     }
 }
 
-impl std::fmt::Debug for TsigKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for TsigKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The secret is in no log.
         write!(f, "TsigKey({})", self.name)
     }

@@ -10,6 +10,7 @@ use wharfie_core::director::{ADDRESS, DIRECTOR, Director, RECORD, SETTINGS};
 use wharfie_edge::zone::{Key as TsigKey, Name};
 use wharfie_host::net::{self, Namespace};
 
+use super::zone::{merged, start};
 use crate::agent::http::{Served, refused};
 use crate::agent::keeper::{Keeper, Puts};
 use crate::api_director::{DirectorSettings, SetDirector};
@@ -47,24 +48,18 @@ async fn release(State(served): State<Served>) -> Response {
 impl Keeper {
     /// Takes over what people say; what is odd about it, in words.
     async fn set_director(&self, wanted: SetDirector) -> Result<Vec<String>, Failure> {
-        let odd = self.check_director(&wanted.director)?;
+        let mut odd = self.check_director(&wanted.director)?;
+        let records = wanted.records.unwrap_or_default();
+        odd.extend(merged(&self.book.director().records, &records)?);
         if wanted.dry_run {
             return Ok(odd);
         }
         let words = |e: serde_json::Error| Failure::failed(e.to_string());
         let value = serde_json::to_value(&wanted.director).map_err(words)?;
         let mut puts: Puts = vec![(Key::new(DIRECTOR, SETTINGS), Some(value))];
-        if let Some(records) = &wanted.records {
-            let book = self.book.director();
-            let gone = book
-                .records
-                .keys()
-                .filter(|name| !records.contains_key(*name));
-            puts.extend(gone.map(|name| (Key::new(RECORD, name), None)));
-            for (name, set) in records {
-                let value = serde_json::to_value(set).map_err(words)?;
-                puts.push((Key::new(RECORD, name), Some(value)));
-            }
+        for (name, set) in &records {
+            let value = serde_json::to_value(set).map_err(words)?;
+            puts.push((Key::new(RECORD, name), Some(value)));
         }
         let records = self.put_networks(puts, "director init").await?;
         self.fleet.tell(records);

@@ -277,14 +277,7 @@ pub(super) async fn set(
 }
 
 fn summary(director: &Director, dry: bool) -> String {
-    let ranges: Vec<String> = director
-        .ranges
-        .iter()
-        .map(|r| match r.node.as_str() {
-            "" => r.range.to_string(),
-            node => format!("{}@{node}", r.range),
-        })
-        .collect();
+    let ranges: Vec<String> = director.ranges.iter().map(ToString::to_string).collect();
     let who = match director.default {
         For::All => "all services and containers",
         For::Services => "all services",

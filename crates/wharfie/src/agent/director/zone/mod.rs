@@ -13,6 +13,7 @@ mod versions;
 
 pub(super) use here::addresses as addresses_here;
 
+pub(super) use records::merged;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

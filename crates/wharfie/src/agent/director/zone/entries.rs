@@ -49,15 +49,42 @@ pub(super) struct Sight<'a> {
 ///
 /// # Errors
 /// In words, if its name is none.
-pub(super) fn start(settings: &Director) -> Result<Start, String> {
+pub(super) fn begin(settings: &Director) -> Result<(Start, Option<String>), String> {
+/// In words, if its name is none, or somebody cannot be written to.
+pub(in crate::agent::director) fn start(settings: &Director) -> Result<Start, String> {
+    match begin(settings)? {
+        (start, None) => Ok(start),
+        (_, Some(why)) => Err(why),
+    }
+}
+
+/// The same as far as it goes: names are found whoever cares for the zone. What is wrong with him is said.
+///
+/// # Errors
     let origin: Name = settings.zone.parse()?;
     let mut start = Start::new(origin);
-    if let Some((person, host)) = settings.contact.rsplit_once('@') {
-        // A dot before the `@` is no end of a label (RFC 1035 section 8).
-        let contact = format!("{}.{host}", person.replace('.', "\\."));
-        start.contact = contact.parse()?;
+    let mut wrong = None;
+    match contact(&settings.contact) {
+        Ok(contact) => start.contact = contact.unwrap_or(start.contact),
+        Err(why) => wrong = Some(why),
     }
-    Ok(start)
+    Ok((start, wrong))
+}
+
+/// An e-mail address as a name (RFC 1035 section 8); none if it is empty.
+fn contact(text: &str) -> Result<Option<Name>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let wrong = || format!("contact: {text:?} is no e-mail address such as it@example.org");
+    let (person, host) = text.rsplit_once('@').ok_or_else(wrong)?;
+    let host: Name = host.parse().map_err(|_| wrong())?;
+    if !host.is_host() || host == Name::root() {
+        return Err(wrong());
+    }
+    // A dot before the `@` is no end of a label.
+    let name = format!("{}.{host}", person.replace('.', "\\."));
+    name.parse().map(Some).map_err(|_| wrong())
 }
 
 /// The records that one object stands for.

@@ -33,7 +33,7 @@ use wharfie_edge::zone::{
 use super::DirectorBook;
 use crate::agent::keeper::Keeper;
 use crate::api::NodeState;
-use entries::{Seen, Sight, reached_at, shown, start};
+use entries::{Seen, Sight, begin, reached_at, shown, spans};
 use versions::Versions;
 
 pub(in crate::agent) use routes::routes as api;
@@ -118,14 +118,15 @@ pub(in crate::agent) async fn keep(keeper: Arc<Keeper>) {
             continue;
         }
         let mut faults = BTreeSet::new();
-        let pause = match start(settings) {
+        let pause = match begin(settings) {
             Err(why) => {
                 keeping = None;
                 keeper.show_zone(None);
                 faults.insert(format!("zone {}: {why}", settings.zone));
                 LOOK
             }
-            Ok(start) => {
+            Ok((start, wrong)) => {
+                faults.extend(wrong.map(|why| format!("zone {}: {why}", settings.zone)));
                 let keeping = match &mut keeping {
                     Some(keeping) => keeping,
                     None => keeping.insert(Keeping::new(keeper.zone_versions().await)),

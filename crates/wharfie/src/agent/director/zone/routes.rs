@@ -13,7 +13,7 @@ use wharfie_cluster::Key;
 use wharfie_core::director::{RECORD, RecordSet};
 use wharfie_edge::zone::{Entries, Name, Record, export, kind_name, show};
 
-use super::entries::{records, start};
+use super::entries::{begin, records};
 use super::records::{Sets, add, lines, read_in, remove};
 use super::served::Served;
 use crate::agent::http::{self, refused};
@@ -161,9 +161,9 @@ impl Keeper {
                 "`wharfie director init --zone apps.example.org` sets the one that IT delegates",
             )
         })?;
-        let start = start(settings);
-        let start = start.map_err(|why| Failure::failed(format!("zone {}: {why}", settings.zone)));
-        Ok(start?.origin)
+        let begun = begin(settings);
+        let begun = begun.map_err(|why| Failure::failed(format!("zone {}: {why}", settings.zone)));
+        Ok(begun?.0.origin)
     }
 
     /// Changes what was added to the zone.

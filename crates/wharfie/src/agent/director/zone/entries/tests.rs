@@ -251,3 +251,20 @@ fn addresses_of_services_are_no_nodes_own() {
         .collect();
     assert_eq!(all, ["10.0.0.5", "fd00::5"]);
 }
+
+#[test]
+fn a_zone_is_answered_whoever_cares_for_it() {
+    let settings = |contact: &str| Director {
+        zone: "apps.example.org".to_owned(),
+        contact: contact.to_owned(),
+        ..Director::default()
+    };
+    let (begun, wrong) = begin(&settings("it.desk@example.org")).unwrap();
+    assert_eq!(
+        (begun.contact.to_string().as_str(), wrong),
+        ("it\\.desk.example.org.", None)
+    );
+    let (begun, wrong) = begin(&settings("it@example..org")).unwrap();
+    assert_eq!(begun, begin(&settings("")).unwrap().0);
+    assert!(wrong.unwrap().contains("is no e-mail address"));
+}

@@ -122,9 +122,7 @@ impl Desk<'_> {
     fn judge(&self, name: &[u8], topic: Topic) -> Verdict {
         match self.way {
             Way::Tcp => Verdict::Send,
-            Way::Udp => self
-                .limiter
-                .judge(self.source, name, topic, self.micros, self.spin),
+            Way::Udp => self.limiter.judge(self.source, name, topic, self.micros),
         }
     }
 

@@ -139,6 +139,17 @@ async fn who_is_asked_for_by_many_gets_few_answers() {
     };
     let here = serve_with(Zones::new(vec![zone(1)]), rate, Vec::new()).await;
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+#[tokio::test]
+async fn what_was_asked_before_noise_is_answered() {
+    let here = serve(Zones::new(vec![zone(1)])).await;
+    let good = question("www", RecordType::A).to_vec().unwrap();
+    let mut noise = good.clone();
+    noise[2] |= 0x80;
+    // Together, so that the answers wait for each other.
+    let answers = send_tcp(here.at, &[good.clone(), good.clone(), noise, good], 2).await;
+    assert_eq!(answers.len(), 2);
+}
+
     socket.connect(here.at).await.unwrap();
     let packet = question("multi", RecordType::A).to_vec().unwrap();
     for _ in 0..400 {
@@ -163,9 +174,14 @@ async fn who_is_asked_for_by_many_gets_few_answers() {
     }
     // Twenty at once, and what a slow machine took longer for.
     assert!((20..100).contains(&whole), "{whole} answers");
-    assert!((120..200).contains(&cut), "{cut} answers that were cut off");
+    // By chance half of the others; one in three or two are far out.
+    let limited = 400 - whole;
+    assert!(
+        (limited / 3..limited * 2 / 3).contains(&cut),
+        "{cut} of {limited} answers were cut off"
+    );
     assert_eq!(here.metric("rate_slipped"), cut);
-    assert_eq!(here.metric("rate_limited"), 400 - whole - cut);
+    assert_eq!(here.metric("rate_limited"), limited - cut);
     // Who asks by TCP is who he says.
     let packets = vec![packet; 50];
     assert_eq!(send_tcp(here.at, &packets, 50).await.len(), 50);

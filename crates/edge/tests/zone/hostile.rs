@@ -13,6 +13,15 @@ use wharfie_edge::zone::{Allowed, Key, RateLimit, Zones};
 
 use super::here::{Here, SOON, ask, name, question, send_tcp, serve, serve_with, zone};
 
+/// So many cases, or as many as `PROPTEST_CASES` says.
+fn cases(usual: u32) -> ProptestConfig {
+    // `with_cases` alone would not look there.
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => ProptestConfig::default(),
+        None => ProptestConfig::with_cases(usual),
+    }
+}
+
 async fn is_well(here: &Here) {
     let answer = ask(here.at, "www", RecordType::A).await;
     assert_eq!(answer.answers.len(), 1);
@@ -131,15 +140,6 @@ async fn many_questions_on_a_connection_are_answered_in_turn() {
 }
 
 #[tokio::test]
-async fn who_is_asked_for_by_many_gets_few_answers() {
-    let rate = RateLimit {
-        per_second: 20,
-        slip: 2,
-        exempt: Vec::new(),
-    };
-    let here = serve_with(Zones::new(vec![zone(1)]), rate, Vec::new()).await;
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-#[tokio::test]
 async fn what_was_asked_before_noise_is_answered() {
     let here = serve(Zones::new(vec![zone(1)])).await;
     let good = question("www", RecordType::A).to_vec().unwrap();
@@ -150,6 +150,15 @@ async fn what_was_asked_before_noise_is_answered() {
     assert_eq!(answers.len(), 2);
 }
 
+#[tokio::test]
+async fn who_is_asked_for_by_many_gets_few_answers() {
+    let rate = RateLimit {
+        per_second: 20,
+        slip: 2,
+        exempt: Vec::new(),
+    };
+    let here = serve_with(Zones::new(vec![zone(1)]), rate, Vec::new()).await;
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     socket.connect(here.at).await.unwrap();
     let packet = question("multi", RecordType::A).to_vec().unwrap();
     for _ in 0..400 {
@@ -295,7 +304,7 @@ fn messages_made_of_anything_are_survived() {
         .into();
     zones.keys.push(key);
     let here = runtime.block_on(serve(zones));
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(400));
+    let mut runner = proptest::test_runner::TestRunner::new(cases(400));
     let crowds = proptest::collection::vec(message(), 1..40);
     let result = runner.run(&(crowds, any::<bool>()), |(packets, by_tcp)| {
         runtime.block_on(async {

@@ -111,12 +111,16 @@ impl Content {
                 "it is not in the zone"
             } else if !super::record::is_data(r.kind) || r.kind == kind::DNAME {
                 "this type is not served"
+            // Servers of others may have the zone too (RFC 2181 section 5.4.1); those in it are the nodes.
+            let of_others = || r.target().is_some_and(|t| !t.is_in(origin));
             } else if !super::text::is_valid(r.kind, &r.data) {
                 "its data is not of this type"
             } else if r.data.len() > LONGEST {
                 "its data has more than 32 KiB"
-            } else if apex && matches!(r.kind, kind::SOA | kind::NS | kind::CNAME) {
-                "the zone itself has its SOA and NS, and no CNAME"
+            } else if apex && r.kind == kind::NS && !of_others() {
+                "servers of the zone that have a name in it are its nodes"
+            } else if apex && matches!(r.kind, kind::SOA | kind::CNAME) {
+                "the zone itself has its SOA, and no CNAME"
             } else if r.kind == kind::SOA {
                 "there is one SOA in a zone, its own"
             } else {
@@ -278,10 +282,12 @@ mod tests {
             Record::new(name("b.z"), 9, &Data::Address([10, 0, 0, 1].into())),
             Record::new(name("b.z"), 7, &Data::Address([10, 0, 0, 2].into())),
         ];
+            Record::new(name("z"), 5, &Data::Server(name("ns.other"))),
+            Record::new(name("z"), 5, &Data::Server(name("n9.z"))),
         let (content, words) = Content::new(Start::new(name("z")), &[], records);
-        assert_eq!(words.len(), 3, "{words:?}");
+        assert_eq!(words.len(), 4, "{words:?}");
         let ttls: Vec<u32> = content.records().iter().map(|r| r.ttl).collect();
-        assert_eq!(ttls, [5, 5, 5]);
+        assert_eq!(ttls, [5, 5, 5, 5]);
     }
 
     proptest! {

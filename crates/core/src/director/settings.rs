@@ -250,4 +250,50 @@ impl Director {
         around.dedup();
         around
     }
+
+    /// The addresses whose names are the cluster's to say: those of the networks that were said, or else those
+    /// that it may give.
+    #[must_use]
+    pub fn named(&self) -> Vec<Range> {
+        if !self.reverse.is_empty() {
+            let whole = |c: &Cidr| Range::new(c.base(), c.last());
+            return self.reverse.iter().filter_map(whole).collect();
+        }
+        let mut named: Vec<Range> = self.ranges.iter().map(|r| r.range).collect();
+        for excluded in &self.excluded {
+            named = named
+                .into_iter()
+                .flat_map(|r| r.without(*excluded))
+                .collect();
+        }
+        named
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_excluded_addresses_are_somebody_elses() {
+        let ranges = ["10.0.0.10-10.0.0.20", "10.0.0.30"].map(|r| Ranges {
+            range: r.parse().unwrap(),
+            node: String::new(),
+        });
+        let mut director = Director {
+            ranges: ranges.into(),
+            excluded: ["10.0.0.15", "10.0.0.30"]
+                .map(|r| r.parse().unwrap())
+                .into(),
+            ..Director::default()
+        };
+        let named =
+            |d: &Director| -> Vec<String> { d.named().iter().map(ToString::to_string).collect() };
+        assert_eq!(
+            named(&director),
+            ["10.0.0.10-10.0.0.14", "10.0.0.16-10.0.0.20"]
+        );
+        director.reverse = vec!["10.0.0.0/28".parse().unwrap()];
+        assert_eq!(named(&director), ["10.0.0.0-10.0.0.15"]);
+    }
 }

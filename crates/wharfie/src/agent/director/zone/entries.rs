@@ -5,12 +5,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use wharfie_compose::model;
-use wharfie_core::director::{Address, Addresses, Director, Owner, RecordSet, record_of_name};
+use wharfie_core::director::{
+    Address, Addresses, Director, Owner, Range, RecordSet, record_of_name,
+};
 use wharfie_core::extension;
 use wharfie_core::network::publish::PublishedPort;
 use wharfie_core::report::Report;
 use wharfie_core::{Stack, network};
-use wharfie_edge::zone::{Entries, Name, Node, Port, Record, Service, Start, read_record};
+use wharfie_edge::zone::{Entries, Name, Node, Port, Record, Service, Span, Start, read_record};
 
 use crate::api::host_of;
 
@@ -330,3 +332,8 @@ pub(super) fn shown<T: std::str::FromStr>(networks: &[network::Cidr]) -> Vec<T> 
 
 #[cfg(test)]
 mod tests;
+/// Ranges as the library takes them.
+pub(super) fn spans(ranges: &[Range]) -> Vec<Span> {
+    ranges.iter().map(|r| r.first()..=r.last()).collect()
+}
+

@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
-use wharfie_core::director::{self, Director};
+use wharfie_core::director::{self, Director, Range};
 use wharfie_core::network::Cidr;
 use wharfie_core::report::NetworkFault;
 use wharfie_edge::zone::{
@@ -33,7 +33,8 @@ use wharfie_edge::zone::{
 use super::DirectorBook;
 use crate::agent::keeper::Keeper;
 use crate::api::NodeState;
-use entries::{Seen, Sight, begin, reached_at, shown, spans};
+use entries::{Added, Seen, Sight, begin, reached_at, shown, spans};
+use records::Sets;
 use versions::Versions;
 
 pub(in crate::agent) use routes::routes as api;
@@ -58,6 +59,8 @@ struct Plan {
     /// Networks with reverse zones.
     reverse: Vec<Cidr>,
 }
+    /// Addresses whose names are ours.
+    named: Vec<Range>,
 
 /// Who may do what.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -207,6 +210,7 @@ impl Keeping {
         };
         let rights = Rights::of(settings);
         let peers = keeper.peers_of_zones();
+            named: settings.named(),
         let mut changed = self.rights.as_ref() != Some(&rights);
         let contents = match self.plan.as_ref() == Some(&plan) {
             true => self.zones.iter().map(|z| z.content().clone()).collect(),
@@ -321,7 +325,7 @@ async fn made(plan: Plan) -> (Vec<Content>, Vec<String>) {
     let work = move || {
         let (content, mut words) = plan.entries.forward(plan.start);
         let reverse: Vec<_> = shown(&plan.reverse);
-        let (back, more) = reverse_zones(&content, &reverse);
+        let (back, more) = reverse_zones(&content, &reverse, &spans(&plan.named));
         words.extend(more);
         let mut contents = vec![content];
         contents.extend(back);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::content::{Content, Start};
 use super::name::{Name, is_host_label};
@@ -59,7 +60,7 @@ pub struct Entries {
     /// Nodes.
     pub nodes: Vec<Node>,
     /// Records that people added.
-    pub fixed: Vec<Record>,
+    pub fixed: Arc<[Record]>,
     /// Seconds that addresses of services and nodes may be kept.
     pub ttl: u32,
 }
@@ -187,7 +188,7 @@ impl Entries {
                 servers.insert(name);
             }
         }
-        for record in &self.fixed {
+        for record in &*self.fixed {
             claims.claim(&record.name, &Holder::Fixed, [record.clone()]);
         }
         for service in &self.services {
@@ -380,7 +381,7 @@ mod tests {
         let entries = Entries {
             services: vec![web],
             nodes: vec![node],
-            fixed: Vec::new(),
+            fixed: Arc::default(),
             ttl: 5,
         };
         let (lines, words) = lines(&entries);
@@ -443,7 +444,6 @@ mod tests {
     }
 
     #[test]
-    #[test]
     fn servers_of_others_stand_beside_the_nodes() {
         let server = |name: &str, target: &str| {
             let data = Data::Server(target.parse().unwrap());
@@ -474,6 +474,7 @@ mod tests {
         assert_eq!(words.len(), 1, "{words:?}");
     }
 
+    #[test]
     fn one_of_two_has_a_name() {
         let mut fixed = Record::new(
             "db.z".parse().unwrap(),
@@ -494,10 +495,11 @@ mod tests {
                 addresses: vec!["10.0.0.9".parse().unwrap()],
                 serves: true,
             }],
-            fixed: vec![fixed.clone(), {
+            fixed: [fixed.clone(), {
                 fixed.name = "n1.z".parse().unwrap();
                 fixed
-            }],
+            }]
+            .into(),
             ttl: 5,
         };
         let (lines, words) = lines(&entries);

@@ -40,18 +40,42 @@ pub(super) struct Sight<'a> {
     /// Who has which address.
     pub(super) addresses: &'a Addresses,
     /// What people added.
-    pub(super) records: &'a BTreeMap<String, RecordSet>,
+    pub(super) added: &'a Added,
     /// What is wanted.
     pub(super) stacks: &'a [Arc<Stack>],
     /// The nodes.
     pub(super) nodes: &'a [Seen],
 }
 
+/// The records that people added.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Added {
+    /// Those that can be read.
+    pub(super) records: Arc<[Record]>,
+    /// What cannot be, in words.
+    pub(super) bad: Vec<String>,
+}
+
+impl Added {
+    /// Reads them. There may be very many.
+    pub(super) fn read(sets: &BTreeMap<String, RecordSet>, zone: &Name) -> Self {
+        let (mut read, mut bad) = (Vec::new(), Vec::new());
+        for (object, set) in sets {
+            match records(object, set, zone) {
+                Ok(records) => read.extend(records),
+                Err(fault) => bad.push(format!("{fault}; it was added, and is left out")),
+            }
+        }
+        Self {
+            records: read.into(),
+            bad,
+        }
+    }
+}
+
 /// How the zone begins.
 ///
 /// # Errors
-/// In words, if its name is none.
-pub(super) fn begin(settings: &Director) -> Result<(Start, Option<String>), String> {
 /// In words, if its name is none, or somebody cannot be written to.
 pub(in crate::agent::director) fn start(settings: &Director) -> Result<Start, String> {
     match begin(settings)? {
@@ -63,6 +87,8 @@ pub(in crate::agent::director) fn start(settings: &Director) -> Result<Start, St
 /// The same as far as it goes: names are found whoever cares for the zone. What is wrong with him is said.
 ///
 /// # Errors
+/// In words, if its name is none.
+pub(super) fn begin(settings: &Director) -> Result<(Start, Option<String>), String> {
     let origin: Name = settings.zone.parse()?;
     let mut start = Start::new(origin);
     let mut wrong = None;
@@ -103,16 +129,8 @@ pub(super) fn records(object: &str, set: &RecordSet, zone: &Name) -> Result<Vec<
 }
 
 impl Sight<'_> {
-    /// What the zone is made of; and in words what was added and cannot be read.
-    pub(super) fn entries(&self, zone: &Name) -> (Entries, Vec<String>) {
-        let mut words = Vec::new();
-        let mut fixed = Vec::new();
-        for (object, set) in self.records {
-            match records(object, set, zone) {
-                Ok(records) => fixed.extend(records),
-                Err(fault) => words.push(format!("{fault}; it was added, and is left out")),
-            }
-        }
+    /// What the zone is made of.
+    pub(super) fn entries(&self) -> Entries {
         let mut services = self.addressed();
         services.extend(self.published(&services));
         services.extend(self.containers());
@@ -121,13 +139,17 @@ impl Sight<'_> {
             addresses: node.addresses.clone(),
             serves: node.serves,
         });
-        let entries = Entries {
+        Entries {
             services,
             nodes: nodes.collect(),
-            fixed,
+            fixed: Arc::clone(&self.added.records),
             ttl: self.settings.ttl,
-        };
-        (entries, words)
+        }
+    }
+
+    /// Services that have no address of their own, but whose ports every node publishes.
+    pub(super) fn published_only(&self) -> Vec<Service> {
+        self.published(&self.addressed())
     }
 
     fn stack(&self, name: &str) -> Option<&Stack> {
@@ -330,10 +352,10 @@ pub(super) fn shown<T: std::str::FromStr>(networks: &[network::Cidr]) -> Vec<T> 
     each.filter_map(|n| n.parse().ok()).collect()
 }
 
-#[cfg(test)]
-mod tests;
 /// Ranges as the library takes them.
 pub(super) fn spans(ranges: &[Range]) -> Vec<Span> {
     ranges.iter().map(|r| r.first()..=r.last()).collect()
 }
 
+#[cfg(test)]
+mod tests;

@@ -11,9 +11,10 @@ mod routes;
 mod served;
 mod versions;
 
+pub(super) use entries::start;
 pub(super) use here::addresses as addresses_here;
-
 pub(super) use records::merged;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -58,9 +59,9 @@ struct Plan {
     entries: Entries,
     /// Networks with reverse zones.
     reverse: Vec<Cidr>,
-}
     /// Addresses whose names are ours.
     named: Vec<Range>,
+}
 
 /// Who may do what.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -81,7 +82,9 @@ struct Keeping {
     zones: Vec<Arc<Zone>>,
     /// What of the plan cannot be.
     conflicts: Vec<String>,
-    /// What was added and cannot be read.
+    /// What was added, as it was read last, and of what.
+    added: Option<(Arc<Sets>, Name, Arc<Added>)>,
+    /// What of it cannot be read.
     bad: Vec<String>,
     /// What of the rights cannot be.
     wrong: Vec<String>,
@@ -123,8 +126,7 @@ pub(in crate::agent) async fn keep(keeper: Arc<Keeper>) {
         let mut faults = BTreeSet::new();
         let pause = match begin(settings) {
             Err(why) => {
-                keeping = None;
-                keeper.show_zone(None);
+                // What was answered before goes on: an old zone is better than none.
                 faults.insert(format!("zone {}: {why}", settings.zone));
                 LOOK
             }
@@ -169,6 +171,7 @@ impl Keeping {
             rights: None,
             zones: Vec::new(),
             conflicts: Vec::new(),
+            added: None,
             bad: Vec::new(),
             wrong: Vec::new(),
             wanted: BTreeSet::new(),
@@ -195,22 +198,22 @@ impl Keeping {
             .into_values()
             .map(|e| e.stack)
             .collect();
+        let added = self.added(book, &origin).await;
         let sight = Sight {
             settings,
             addresses: &book.addresses,
-            records: &book.records,
+            added: &added,
             stacks: &stacks,
             nodes: &nodes,
         };
-        let (entries, bad) = sight.entries(&origin);
         let plan = Plan {
             start,
-            entries,
+            entries: sight.entries(),
             reverse: settings.reversed(),
+            named: settings.named(),
         };
         let rights = Rights::of(settings);
         let peers = keeper.peers_of_zones();
-            named: settings.named(),
         let mut changed = self.rights.as_ref() != Some(&rights);
         let contents = match self.plan.as_ref() == Some(&plan) {
             true => self.zones.iter().map(|z| z.content().clone()).collect(),
@@ -222,8 +225,8 @@ impl Keeping {
                 made
             }
         };
-        if self.bad != bad {
-            self.bad = bad;
+        if self.bad != added.bad {
+            self.bad.clone_from(&added.bad);
             changed = true;
         }
         let zones = self.next(contents, book.changed, &peers);
@@ -245,6 +248,25 @@ impl Keeping {
         }
         self.versions.note(keeper, &self.zones).await;
         answers
+    }
+
+    /// What people added. It is read again only when it is something else: there may be very much.
+    async fn added(&mut self, book: &DirectorBook, origin: &Name) -> Arc<Added> {
+        let known = self.added.as_ref();
+        let known = known.filter(|(sets, of, _)| Arc::ptr_eq(sets, &book.records) && of == origin);
+        if let Some((_, _, added)) = known {
+            return Arc::clone(added);
+        }
+        let (sets, of) = (Arc::clone(&book.records), origin.clone());
+        let read = tokio::task::spawn_blocking(move || Added::read(&sets, &of));
+        // It ends early only if it panics.
+        let added = Arc::new(read.await.unwrap_or_default());
+        self.added = Some((
+            Arc::clone(&book.records),
+            origin.clone(),
+            Arc::clone(&added),
+        ));
+        added
     }
 
     /// The zones with their contents, each of which is the old one if nothing changed.

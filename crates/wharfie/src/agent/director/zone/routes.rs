@@ -175,7 +175,7 @@ impl Keeper {
     ) -> Result<Edited, Failure> {
         let zone = self.zone_name()?;
         let book = self.book.director();
-        let before = &book.records;
+        let before = &*book.records;
         let (after, mut notes) = change(before, &zone)?;
         notes.extend(self.new_conflicts(before, &after, &zone));
         let (old, new) = (lines(before), lines(&after));

@@ -52,14 +52,15 @@ fn names(
         ((*object).to_owned(), set)
     });
     let start = start(&settings).unwrap();
+    let added = Added::read(&records.collect(), &start.origin);
     let sight = Sight {
         settings: &settings,
         addresses: &addresses.collect(),
-        records: &records.collect(),
+        added: &added,
         stacks,
         nodes,
     };
-    let (entries, mut words) = sight.entries(&start.origin);
+    let (entries, mut words) = (sight.entries(), added.bad.clone());
     let origin = start.origin.clone();
     let (content, more) = entries.forward(start);
     words.extend(more);

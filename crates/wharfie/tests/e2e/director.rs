@@ -422,9 +422,9 @@ fn what_octocopdd_had_goes_on() {
     h1.ok("dns add wiki A 192.0.2.2 --replace");
     let excluded = format!("director init --exclude {a}.{b}.{c}.155");
     h1.ok(excluded.as_str());
-    let wiki = format!("record wiki A 3600 192.0.2.2 is replaced by 14400 {a}.{b}.{c}.200");
-    h1.ok("--dry-run director import ocdd.conf").says([&wiki]);
-    h1.ok("director import ocdd.conf").says([&wiki]);
+    let wiki = format!("record wiki A 14400 192.0.2.2 is replaced by 14400 {a}.{b}.{c}.200");
+    h1.ok("--dry-run director import ocdd.conf").says([wiki.as_str()]);
+    h1.ok("director import ocdd.conf").says([wiki.as_str()]);
     soon(|| {
         let said = h1.run("dns ls");
         ensure!(said.stdout.contains("192.0.2.1") && !said.stdout.contains("192.0.2.2"));

@@ -59,8 +59,8 @@ pub struct Entries {
     pub services: Vec<Service>,
     /// Nodes.
     pub nodes: Vec<Node>,
-    /// Records that people added.
-    pub fixed: Arc<[Record]>,
+    /// Records that people added: there may be very many, and they are shared by whoever has them.
+    pub fixed: Arc<Vec<Record>>,
     /// Seconds that addresses of services and nodes may be kept.
     pub ttl: u32,
 }
@@ -458,7 +458,7 @@ mod tests {
                 addresses: vec!["10.0.0.9".parse().unwrap()],
                 serves: true,
             }],
-            fixed: [server("z", "ns.it.example"), server("z", "n9.z")].into(),
+            fixed: Arc::new(vec![server("z", "ns.it.example"), server("z", "n9.z")]),
             ttl: 5,
         };
         let (lines, words) = lines(&entries);
@@ -495,11 +495,10 @@ mod tests {
                 addresses: vec!["10.0.0.9".parse().unwrap()],
                 serves: true,
             }],
-            fixed: [fixed.clone(), {
+            fixed: Arc::new(vec![fixed.clone(), {
                 fixed.name = "n1.z".parse().unwrap();
                 fixed
-            }]
-            .into(),
+            }]),
             ttl: 5,
         };
         let (lines, words) = lines(&entries);

@@ -232,7 +232,7 @@ fn everybody_finds_services_nodes_and_records() {
     }
     it.has_zones(&[
         ("example.org", &format!(";{delegation}")),
-        (&reverse, &format!("1 PTR router.example.org.\n;{back}")),
+        (&reverse, &format!("250 PTR router.example.org.\n;{back}")),
     ]);
     soon(|| {
         let told = h3.run(check.as_str());
@@ -293,7 +293,7 @@ fn everybody_finds_services_nodes_and_records() {
     let alias = format!("{last}.cluster-apps.{reverse}.");
     let there = [alias.as_str(), "web.apps.example.org."];
     it.hears(&own, &format!("-x {}", web[0]), &there);
-    let router = format!("-x {}", subnet.address(1));
+    let router = format!("-x {}", subnet.address(250));
     it.hears(&own, &router, &["router.example.org."]);
     it.hears(&a1, &router, &[""; 0]);
     // What has no address of its own is on the page as well.

@@ -423,7 +423,8 @@ fn what_octocopdd_had_goes_on() {
     let excluded = format!("director init --exclude {a}.{b}.{c}.155");
     h1.ok(excluded.as_str());
     let wiki = format!("record wiki A 14400 192.0.2.2 is replaced by 14400 {a}.{b}.{c}.200");
-    h1.ok("--dry-run director import ocdd.conf").says([wiki.as_str()]);
+    h1.ok("--dry-run director import ocdd.conf")
+        .says([wiki.as_str()]);
     h1.ok("director import ocdd.conf").says([wiki.as_str()]);
     soon(|| {
         let said = h1.run("dns ls");

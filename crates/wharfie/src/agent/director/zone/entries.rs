@@ -51,7 +51,7 @@ pub(super) struct Sight<'a> {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Added {
     /// Those that can be read.
-    pub(super) records: Arc<[Record]>,
+    pub(super) records: Arc<Vec<Record>>,
     /// What cannot be, in words.
     pub(super) bad: Vec<String>,
 }
@@ -67,7 +67,7 @@ impl Added {
             }
         }
         Self {
-            records: read.into(),
+            records: Arc::new(read),
             bad,
         }
     }

@@ -392,7 +392,7 @@ mod tests {
                 "@",
                 "NS",
                 "ns",
-                "NS of the zone itself are made by the cluster",
+                "servers of the zone that have a name in it are made by the cluster",
             ),
             ("x", "A", "192.0.2.1\ny A 192.0.2.2", "a record is one line"),
             ("x", "TXT", "\"open", "the quotes are not closed"),

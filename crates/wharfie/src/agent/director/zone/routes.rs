@@ -209,7 +209,7 @@ impl Keeper {
                 .iter()
                 .filter_map(|(o, set)| records(o, set, zone).ok());
             let entries = Entries {
-                fixed: read.flatten().collect(),
+                fixed: Arc::new(read.flatten().collect()),
                 ..served.entries.clone()
             };
             entries.forward(begin.clone()).1

@@ -34,7 +34,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut at: watch::Receiver<BTreeSet<So
         let own = at.borrow_and_update().clone();
         // Who is told asks back: not before there is an answer.
         if !own.is_empty() {
-            for zone in current.zones() {
+            // What others have names in is theirs: nobody keeps what we have of it.
+            let zones = current.zones().iter();
+            for zone in zones.filter(|z| !z.content().start().shared) {
                 for secondary in &current.secondaries {
                     let who = (zone.origin().clone(), secondary.at);
                     let serial = zone.version().serial;

@@ -47,9 +47,11 @@ bench: ## against the reference, Swarm and the bare Engine, side by side
 	@scripts/bench-cluster
 	@scripts/bench-networks
 	@scripts/bench-director
+	@scripts/bench-dns
 
 soak: prerequisites ## hours of random kills and edits: one host, a cluster; of hostile packets (SOAK="--seconds 600" for less)
 	@scripts/soak $(SOAK)
+	@scripts/dns-conformance --differences
 	@scripts/soak-dns $(SOAK)
 	@scripts/soak-cluster $(SOAK)
 

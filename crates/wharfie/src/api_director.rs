@@ -11,7 +11,7 @@ use wharfie_core::director::{Director, RecordSet};
 pub(crate) struct DirectorTable {
     /// What people said; none if there is no director.
     pub(crate) settings: Option<Director>,
-    /// One for each owner of an address.
+    /// One for each owner of an address, and for each service whose ports the nodes publish for it.
     pub(crate) lines: Vec<DirectorLine>,
     /// What is not as it should be.
     pub(crate) faults: Vec<String>,
@@ -28,6 +28,9 @@ pub(crate) struct DirectorLine {
     pub(crate) name: String,
     /// Its name in the zone; empty if there is none.
     pub(crate) dns_name: String,
+    /// It has no address of its own: those here are the nodes', and so are the ports.
+    #[serde(default)]
+    pub(crate) published: bool,
     /// Its addresses.
     pub(crate) addresses: Vec<IpAddr>,
     /// Name of the node that holds them; empty if none does.
@@ -62,6 +65,9 @@ impl DirectorLine {
 pub(crate) struct DirectorContainer {
     /// Its name.
     pub(crate) name: String,
+    /// Its id, for who looks whether it is the same; others are not told.
+    #[serde(skip)]
+    pub(crate) id: String,
     /// Name of its node.
     pub(crate) node: String,
     /// State, with its health.
@@ -78,8 +84,8 @@ pub(crate) type DirectorSettings = Option<Director>;
 pub(crate) struct SetDirector {
     /// All of it.
     pub(crate) director: Director,
-    /// Records of the zone in place of all that were added, by
-    /// [`record_name`](wharfie_core::director::record_name); none to leave them.
+    /// Records of the zone in place of those that were added for the same name and type, by
+    /// [`record_name`](wharfie_core::director::record_name); the others stay.
     #[serde(default)]
     pub(crate) records: Option<BTreeMap<String, RecordSet>>,
     /// It is looked at only.

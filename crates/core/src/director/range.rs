@@ -54,6 +54,20 @@ impl Range {
         address.is_ipv4() == self.first.is_ipv4() && (self.first..=self.last).contains(&address)
     }
 
+    /// What is left of it without the addresses of another one.
+    #[must_use]
+    pub fn without(self, other: Self) -> Vec<Self> {
+        if !(self.contains(other.first) || other.contains(self.first)) {
+            return vec![self];
+        }
+        let place = |address| bits(address).checked_sub(bits(self.first));
+        let before = place(other.first).and_then(|p| self.at(p.checked_sub(1)?));
+        let after = place(other.last).and_then(|p| self.at(p.checked_add(1)?));
+        let before = before.map(|last| Self { last, ..self });
+        let after = after.map(|first| Self { first, ..self });
+        before.into_iter().chain(after).collect()
+    }
+
     /// How many addresses there are; `u128::MAX` stands for one more.
     #[must_use]
     pub fn count(&self) -> u128 {
@@ -177,6 +191,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_left_has_no_address_of_the_other(a in 0_u8..20, b in 0_u8..20, c in 0_u8..20, d in 0_u8..20) {
+            let range = |a: u8, b: u8| {
+                let at = |last| IpAddr::from([10, 0, 0, last]);
+                Range::new(at(a.min(b)), at(a.max(b))).unwrap()
+            };
+            let (whole, other) = (range(a, b), range(c, d));
+            let left = whole.without(other);
+            for last in 0..=255 {
+                let ip = IpAddr::from([10, 0, 0, last]);
+                let wanted = whole.contains(ip) && !other.contains(ip);
+                prop_assert_eq!(left.iter().filter(|r| r.contains(ip)).count(), usize::from(wanted));
+            }
+        }
+
         #[test]
         fn what_is_at_a_place_is_inside(first: u32, more in 0_u32..1000, place in 0_u128..2000) {
             let at = |bits| IpAddr::V4(Ipv4Addr::from_bits(bits));

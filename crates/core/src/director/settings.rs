@@ -1,6 +1,7 @@
 //! What people say once: the addresses and the zone that IT gave.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,19 @@ pub enum For {
     None,
 }
 
+impl For {
+    /// As people say it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Services => "services",
+            Self::Labelled => "labelled",
+            Self::None => "none",
+        }
+    }
+}
+
 /// Addresses to give away.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ranges {
@@ -43,6 +57,15 @@ pub struct Ranges {
     /// Name of the node that holds them; empty if any may.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub node: String,
+}
+
+impl fmt::Display for Ranges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.node.as_str() {
+            "" => self.range.fmt(f),
+            node => write!(f, "{}@{node}", self.range),
+        }
+    }
 }
 
 /// A key that transfers are signed with (RFC 8945).
@@ -65,8 +88,8 @@ impl TsigKey {
     }
 }
 
-impl std::fmt::Debug for TsigKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for TsigKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The secret is in no log.
         write!(f, "TsigKey({})", self.name)
     }
@@ -226,5 +249,51 @@ impl Director {
         around.sort_unstable();
         around.dedup();
         around
+    }
+
+    /// The addresses whose names are the cluster's to say: those of the networks that were said, or else those
+    /// that it may give.
+    #[must_use]
+    pub fn named(&self) -> Vec<Range> {
+        if !self.reverse.is_empty() {
+            let whole = |c: &Cidr| Range::new(c.base(), c.last());
+            return self.reverse.iter().filter_map(whole).collect();
+        }
+        let mut named: Vec<Range> = self.ranges.iter().map(|r| r.range).collect();
+        for excluded in &self.excluded {
+            named = named
+                .into_iter()
+                .flat_map(|r| r.without(*excluded))
+                .collect();
+        }
+        named
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_excluded_addresses_are_somebody_elses() {
+        let ranges = ["10.0.0.10-10.0.0.20", "10.0.0.30"].map(|r| Ranges {
+            range: r.parse().unwrap(),
+            node: String::new(),
+        });
+        let mut director = Director {
+            ranges: ranges.into(),
+            excluded: ["10.0.0.15", "10.0.0.30"]
+                .map(|r| r.parse().unwrap())
+                .into(),
+            ..Director::default()
+        };
+        let named =
+            |d: &Director| -> Vec<String> { d.named().iter().map(ToString::to_string).collect() };
+        assert_eq!(
+            named(&director),
+            ["10.0.0.10-10.0.0.14", "10.0.0.16-10.0.0.20"]
+        );
+        director.reverse = vec!["10.0.0.0/28".parse().unwrap()];
+        assert_eq!(named(&director), ["10.0.0.0-10.0.0.15"]);
     }
 }

@@ -122,9 +122,7 @@ impl Desk<'_> {
     fn judge(&self, name: &[u8], topic: Topic) -> Verdict {
         match self.way {
             Way::Tcp => Verdict::Send,
-            Way::Udp => self
-                .limiter
-                .judge(self.source, name, topic, self.micros, self.spin),
+            Way::Udp => self.limiter.judge(self.source, name, topic, self.micros),
         }
     }
 
@@ -145,6 +143,14 @@ impl Desk<'_> {
         }
     }
 
+    /// Whether others are asked for what is not here.
+    fn asks_others(&self, query: &Query, signer: Option<&Signer>) -> bool {
+        // Who does not want others to be asked, or signs, asks the zones.
+        let wanted = query.flags & flag::RECURSION != 0 && signer.is_none();
+        let transfer = matches!(query.kind, kind::AXFR | kind::IXFR);
+        wanted && !transfer && self.zones.forwards_for(self.source)
+    }
+
     fn answer_to(&self, query: &Query, signer: Option<&Signer>, out: &mut Vec<u8>) -> Outcome {
         let metrics = self.metrics;
         let refuse = |code: u16, out: &mut Vec<u8>| {
@@ -159,10 +165,7 @@ impl Desk<'_> {
             return refuse(code::REFUSED, out);
         }
         let Some(zone) = self.zones.zone_of(query.name()) else {
-            // Who does not want others to be asked, or signs, asks the zones.
-            let wanted = query.flags & flag::RECURSION != 0 && signer.is_none();
-            let transfer = matches!(query.kind, kind::AXFR | kind::IXFR);
-            return match wanted && !transfer && self.zones.forwards_for(self.source) {
+            return match self.asks_others(query, signer) {
                 true => Outcome::Elsewhere,
                 false => refuse(code::REFUSED, out),
             };
@@ -197,6 +200,10 @@ impl Desk<'_> {
             }
             _ => {
                 let found = zone.table.find(query.name(), query.labels, query.kind);
+                let missing = matches!(found.0, Found::Nothing | Found::NoName);
+                if missing && zone.content().start().shared && self.asks_others(query, signer) {
+                    return Outcome::Elsewhere;
+                }
                 let topic = write(zone, query, found, limit, self.spin, metrics, out);
                 self.limited(query, topic, out)
             }

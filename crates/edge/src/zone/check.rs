@@ -69,7 +69,7 @@ impl fmt::Display for Finding {
 pub type Replies = BTreeMap<Question, Option<Reply>>;
 
 impl Plan {
-    /// Our servers, each with its addresses.
+    /// The servers of the zone, each with its addresses; those of others have none here.
     fn servers(&self) -> BTreeMap<Name, BTreeSet<IpAddr>> {
         let records = self.zone.content().records();
         let named = records
@@ -196,7 +196,7 @@ impl Plan {
         }
         let mut serials: BTreeMap<u32, BTreeSet<&Name>> = BTreeMap::new();
         for (name, addresses) in &servers {
-            if addresses.is_empty() {
+            if addresses.is_empty() && name.is_in(origin) {
                 add(
                     Level::Fault,
                     format!("{name} answers for {origin}, but has no address in it"),
@@ -317,7 +317,7 @@ impl Plan {
                 add(
                     Level::Warning,
                     format!(
-                        "{parent} leads to {} for {origin}, which are no servers of it here; right if they are secondaries of IT",
+                        "{parent} leads to {} for {origin}, which are no servers of it here; if they are secondaries of IT, `wharfie dns add @ NS NAME.` puts them into the zone as well",
                         shown(others)
                     ),
                 );

@@ -31,6 +31,8 @@ pub struct Start {
     pub expire: u32,
     /// Seconds that it may be kept that there is no such name (RFC 2308 section 4).
     pub negative: u32,
+    /// Whether others have names in it too, which are not here: they are asked for whom others are asked.
+    pub shared: bool,
 }
 
 impl Start {
@@ -47,6 +49,7 @@ impl Start {
             retry: 60,
             expire: 604_800,
             negative: 5,
+            shared: false,
         }
     }
 
@@ -84,6 +87,7 @@ impl Start {
             retry,
             expire,
             negative,
+            shared: _,
         } = self;
         format!(
             "{origin}\t{ttl}\tIN\tSOA\t{primary} {contact} {serial} {refresh} {retry} {expire} {negative}"
@@ -107,6 +111,8 @@ impl Content {
         let mut records = records;
         records.retain(|r| {
             let apex = r.name == *origin;
+            // Servers of others may have the zone too (RFC 2181 section 5.4.1); those in it are the nodes.
+            let of_others = || r.target().is_some_and(|t| !t.is_in(origin));
             let why = if !r.name.is_in(origin) {
                 "it is not in the zone"
             } else if !super::record::is_data(r.kind) || r.kind == kind::DNAME {
@@ -115,8 +121,10 @@ impl Content {
                 "its data is not of this type"
             } else if r.data.len() > LONGEST {
                 "its data has more than 32 KiB"
-            } else if apex && matches!(r.kind, kind::SOA | kind::NS | kind::CNAME) {
-                "the zone itself has its SOA and NS, and no CNAME"
+            } else if apex && r.kind == kind::NS && !of_others() {
+                "servers of the zone that have a name in it are its nodes"
+            } else if apex && matches!(r.kind, kind::SOA | kind::CNAME) {
+                "the zone itself has its SOA, and no CNAME"
             } else if r.kind == kind::SOA {
                 "there is one SOA in a zone, its own"
             } else {
@@ -274,14 +282,16 @@ mod tests {
             Record::new(name("z"), 5, &alias),
             Record::new(name("a.z"), 5, &alias),
             Record::new(name("a.z"), 5, &Data::Text(vec![b"t".to_vec()])),
+            Record::new(name("z"), 5, &Data::Server(name("ns.other"))),
+            Record::new(name("z"), 5, &Data::Server(name("n9.z"))),
             Record::new(name("b.z"), 5, &Data::Address([10, 0, 0, 1].into())),
             Record::new(name("b.z"), 9, &Data::Address([10, 0, 0, 1].into())),
             Record::new(name("b.z"), 7, &Data::Address([10, 0, 0, 2].into())),
         ];
         let (content, words) = Content::new(Start::new(name("z")), &[], records);
-        assert_eq!(words.len(), 3, "{words:?}");
+        assert_eq!(words.len(), 4, "{words:?}");
         let ttls: Vec<u32> = content.records().iter().map(|r| r.ttl).collect();
-        assert_eq!(ttls, [5, 5, 5]);
+        assert_eq!(ttls, [5, 5, 5, 5]);
     }
 
     proptest! {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::content::{Content, Start};
 use super::name::{Name, is_host_label};
@@ -58,8 +59,8 @@ pub struct Entries {
     pub services: Vec<Service>,
     /// Nodes.
     pub nodes: Vec<Node>,
-    /// Records that people added.
-    pub fixed: Vec<Record>,
+    /// Records that people added: there may be very many, and they are shared by whoever has them.
+    pub fixed: Arc<Vec<Record>>,
     /// Seconds that addresses of services and nodes may be kept.
     pub ttl: u32,
 }
@@ -141,7 +142,8 @@ impl Entries {
         let (Claims { of, mut words }, servers) = self.claims(&start.origin);
         let mut records = Vec::new();
         for (name, holders) in of {
-            settle(&name, holders, &mut records, &mut words);
+            let is_apex = name == start.origin;
+            settle((&name, is_apex), holders, &mut records, &mut words);
         }
         if let Some(first) = servers.first() {
             start.primary = first.clone();
@@ -186,7 +188,7 @@ impl Entries {
                 servers.insert(name);
             }
         }
-        for record in &self.fixed {
+        for record in &*self.fixed {
             claims.claim(&record.name, &Holder::Fixed, [record.clone()]);
         }
         for service in &self.services {
@@ -283,7 +285,7 @@ fn is_host_or_wildcard(name: &Name) -> bool {
 /// Gives a name to the first of its holders. What people added stands beside what the others have
 /// of other types.
 fn settle(
-    name: &Name,
+    (name, is_apex): (&Name, bool),
     mut holders: BTreeMap<Holder, Vec<Record>>,
     out: &mut Vec<Record>,
     words: &mut Vec<String>,
@@ -305,7 +307,8 @@ fn settle(
     let mut records = first.as_ref().map(|f| f.1.clone()).unwrap_or_default();
     if let Some(fixed) = fixed {
         let is_node = matches!(first, Some((Holder::Node(_), _)));
-        let alias = |r: &Record| r.kind == kind::CNAME || r.kind == kind::NS;
+        // NS of the zone itself lead to more servers of it, not away.
+        let alias = |r: &Record| r.kind == kind::CNAME || r.kind == kind::NS && !is_apex;
         for record in fixed {
             let clash = |r: &Record| {
                 let addresses = r.address().is_some() && record.address().is_some();
@@ -378,7 +381,7 @@ mod tests {
         let entries = Entries {
             services: vec![web],
             nodes: vec![node],
-            fixed: Vec::new(),
+            fixed: Arc::default(),
             ttl: 5,
         };
         let (lines, words) = lines(&entries);
@@ -441,6 +444,37 @@ mod tests {
     }
 
     #[test]
+    fn servers_of_others_stand_beside_the_nodes() {
+        let server = |name: &str, target: &str| {
+            let data = Data::Server(target.parse().unwrap());
+            Record::new(name.parse().unwrap(), 9, &data)
+        };
+        let mut web = service("shop", "web", 5, "10.0.0.1");
+        web.names = vec!["@".to_owned()];
+        let entries = Entries {
+            services: vec![web],
+            nodes: vec![Node {
+                name: "n1".to_owned(),
+                addresses: vec!["10.0.0.9".parse().unwrap()],
+                serves: true,
+            }],
+            fixed: Arc::new(vec![server("z", "ns.it.example"), server("z", "n9.z")]),
+            ttl: 5,
+        };
+        let (lines, words) = lines(&entries);
+        let apex: Vec<&String> = lines.iter().filter(|l| l.starts_with("z. ")).collect();
+        assert_eq!(
+            apex,
+            [
+                "z. 5 IN A 10.0.0.1",
+                "z. 9 IN NS n1.z.",
+                "z. 9 IN NS ns.it.example."
+            ]
+        );
+        assert_eq!(words.len(), 1, "{words:?}");
+    }
+
+    #[test]
     fn one_of_two_has_a_name() {
         let mut fixed = Record::new(
             "db.z".parse().unwrap(),
@@ -461,10 +495,10 @@ mod tests {
                 addresses: vec!["10.0.0.9".parse().unwrap()],
                 serves: true,
             }],
-            fixed: vec![fixed.clone(), {
+            fixed: Arc::new(vec![fixed.clone(), {
                 fixed.name = "n1.z".parse().unwrap();
                 fixed
-            }],
+            }]),
             ttl: 5,
         };
         let (lines, words) = lines(&entries);

@@ -35,7 +35,7 @@ pub struct Imported {
     pub records: Vec<Record>,
     /// The line of each of them.
     pub lines: Vec<usize>,
-    /// What was left out, as the cluster makes it itself: SOA, and NS of the zone.
+    /// What was left out, as the cluster makes it itself: SOA, and NS of the zone that lead to its nodes.
     pub left_out: Vec<Fault>,
 }
 
@@ -294,10 +294,6 @@ impl Reader<'_> {
         }
         match kind {
             kind::SOA => return Ok(Read::LeftOut("SOA is made by the cluster".to_owned())),
-            kind::NS if name == *self.zone => {
-                let what = "NS of the zone itself are made by the cluster: its nodes";
-                return Ok(Read::LeftOut(what.to_owned()));
-            }
             kind::DNAME => return Err("DNAME is not served".to_owned()),
             // Signatures and their like (RFC 4034, RFC 5155): the zone is not signed.
             46..=48 | 50 | 51 => {
@@ -315,13 +311,19 @@ impl Reader<'_> {
             }
             _ => {}
         }
-        let data = text::read(kind, words, &self.origin)?;
-        Ok(Read::Record(Record {
+        let record = Record {
+            data: text::read(kind, words, &self.origin)?,
             name,
             kind,
             ttl,
-            data,
-        }))
+        };
+        let inside = || record.target().is_some_and(|t| t.is_in(self.zone));
+        if kind == kind::NS && record.name == *self.zone && inside() {
+            let what =
+                "servers of the zone that have a name in it are made by the cluster: its nodes";
+            return Ok(Read::LeftOut(what.to_owned()));
+        }
+        Ok(Read::Record(record))
     }
 
     fn directive(&mut self, directive: &str, words: &[Word]) -> Result<(), String> {
@@ -396,6 +398,7 @@ $TTL 1h
 @   IN SOA ns hostmaster ( 1 ; serial
         2 3 4 5 )
     NS  elsewhere.
+    NS  n1
 www 60 IN A 192.0.2.1   ; a comment
     IN 61 AAAA 2001:db8::1
 $ORIGIN sub.apps.example.org.
@@ -411,6 +414,7 @@ c   CAA 0 issue "ca.example"
         let shown = export(&zone(), None, &imported.records);
         let want = [
             "$ORIGIN apps.example.org.",
+            "apps.example.org. 3600 IN NS elsewhere.",
             "a.sub.apps.example.org. 3600 IN CNAME www.example.net.",
             "c.sub.apps.example.org. 3600 IN CAA 0 issue \"ca.example\"",
             "m.sub.apps.example.org. 3600 IN MX 10 mail.sub.apps.example.org.",

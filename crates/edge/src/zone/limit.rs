@@ -20,7 +20,8 @@ const TIME: u64 = (1 << 48) - 1;
 pub struct RateLimit {
     /// In a second, and at once; 0 for as many as are asked for.
     pub per_second: u32,
-    /// Every so many of those above are sent cut off, so that who really asks can ask by TCP; 0 for none.
+    /// One in so many of those above, by chance, is sent cut off, so that who really asks can ask by TCP; 0 for
+    /// none.
     pub slip: u32,
     /// Who is not limited.
     pub exempt: Vec<IpNet>,
@@ -62,16 +63,8 @@ impl Limiter {
         }
     }
 
-    /// Whether an answer may go out. `now` is in microseconds from any beginning, `spin` is another
-    /// number each time.
-    pub(crate) fn judge(
-        &self,
-        to: IpAddr,
-        name: &[u8],
-        topic: Topic,
-        now: u64,
-        spin: u32,
-    ) -> Verdict {
+    /// Whether an answer may go out. `now` is in microseconds from any beginning.
+    pub(crate) fn judge(&self, to: IpAddr, name: &[u8], topic: Topic, now: u64) -> Verdict {
         if self.places.is_empty() {
             return Verdict::Send;
         }
@@ -104,7 +97,8 @@ impl Limiter {
             }
             return match self.limit.slip {
                 0 => Verdict::Drop,
-                slip if spin.is_multiple_of(slip) => Verdict::CutOff,
+                // Who asks for two things in turn must not get all of one and nothing of the other.
+                slip if rand::random::<u32>().is_multiple_of(slip) => Verdict::CutOff,
                 _ => Verdict::Drop,
             };
         }
@@ -127,8 +121,8 @@ mod tests {
     fn sent(limiter: &Limiter, to: &str, name: &[u8], now: u64, asked: u32) -> (u32, u32) {
         let to = to.parse().unwrap();
         let mut counts = (0, 0);
-        for spin in 0..asked {
-            match limiter.judge(to, name, TOPIC, now, spin) {
+        for _ in 0..asked {
+            match limiter.judge(to, name, TOPIC, now) {
                 Verdict::Send => counts.0 += 1,
                 Verdict::CutOff => counts.1 += 1,
                 Verdict::Drop => {}
@@ -144,16 +138,36 @@ mod tests {
             slip: 2,
             exempt: vec!["10.9.0.0/16".parse().unwrap()],
         });
-        assert_eq!(sent(&limiter, "10.0.0.1", b"abc", 1, 300), (100, 100));
+        let (whole, cut_off) = sent(&limiter, "10.0.0.1", b"abc", 1, 1100);
+        assert_eq!(whole, 100);
+        // Half of a thousand, by ten standard deviations.
+        assert!((340..660).contains(&cut_off), "{cut_off}");
         // The same network, another one, another name.
-        assert_eq!(sent(&limiter, "10.0.0.2", b"abc", 1, 10), (0, 5));
+        assert_eq!(sent(&limiter, "10.0.0.2", b"abc", 1, 10).0, 0);
         assert_eq!(sent(&limiter, "10.0.1.1", b"abc", 1, 10), (10, 0));
         assert_eq!(sent(&limiter, "10.0.0.1", b"abd", 1, 10), (10, 0));
-        assert_eq!(sent(&limiter, "2001:db8::1", b"abc", 1, 101), (100, 1));
-        assert_eq!(sent(&limiter, "2001:db8:0:1::1", b"abc", 1, 2), (0, 1));
+        assert_eq!(sent(&limiter, "2001:db8::1", b"abc", 1, 101).0, 100);
+        assert_eq!(sent(&limiter, "2001:db8:0:1::1", b"abc", 1, 2).0, 0);
         assert_eq!(sent(&limiter, "10.9.0.1", b"abc", 1, 500), (500, 0));
         // Half a second later there is half of it.
         assert_eq!(sent(&limiter, "10.0.0.1", b"abc", 500_001, 100).0, 50);
+    }
+
+    /// Two questions in turn, as of a client that wants both families of addresses.
+    #[test]
+    fn who_asks_in_turn_gets_cut_off_answers_to_each() {
+        let limiter = Limiter::new(RateLimit {
+            per_second: 1,
+            slip: 2,
+            exempt: Vec::new(),
+        });
+        let to = "10.0.0.1".parse().unwrap();
+        let mut cut_off = [0, 0];
+        for turn in 0..2000 {
+            let verdict = limiter.judge(to, b"abc", TOPIC, 1);
+            cut_off[turn % 2] += u32::from(verdict == Verdict::CutOff);
+        }
+        assert!(cut_off.iter().all(|c| *c > 300), "{cut_off:?}");
     }
 
     #[test]

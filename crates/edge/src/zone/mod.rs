@@ -45,7 +45,7 @@ pub use limit::RateLimit;
 pub use metrics::Metrics;
 pub use name::Name;
 pub use record::{Data, Record, kind_name, kind_of};
-pub use reverse::reverse_zones;
+pub use reverse::{Part, Span, parts, reverse_zones};
 pub use serial::Version;
 pub use server::{Server, Settings};
 pub use text::show;

@@ -34,7 +34,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut at: watch::Receiver<BTreeSet<So
         let own = at.borrow_and_update().clone();
         // Who is told asks back: not before there is an answer.
         if !own.is_empty() {
-            for zone in current.zones() {
+            // What others have names in is theirs: nobody keeps what we have of it.
+            let zones = current.zones().iter();
+            for zone in zones.filter(|z| !z.content().start().shared) {
                 for secondary in &current.secondaries {
                     let who = (zone.origin().clone(), secondary.at);
                     let serial = zone.version().serial;
@@ -108,6 +110,28 @@ async fn tell(
     tracing::warn!(zone = %origin, serial, %to, "a secondary does not answer when told of a change");
 }
 
+/// A socket to a secondary. They listen to their primaries only: it must come from where we answer; of several
+/// such addresses from the one that the way there begins at, as that is the one they know.
+async fn socket(to: SocketAddr, own: &BTreeSet<SocketAddr>) -> io::Result<UdpSocket> {
+    let any: IpAddr = match to {
+        SocketAddr::V4(_) => [0; 4].into(),
+        SocketAddr::V6(_) => [0_u16; 8].into(),
+    };
+    let routed = UdpSocket::bind((any, 0)).await?;
+    routed.connect(to).await?;
+    let from = routed.local_addr()?.ip();
+    let answers = || own.iter().map(SocketAddr::ip);
+    if answers().any(|a| a == from) {
+        return Ok(routed);
+    }
+    let Some(other) = answers().find(|a| a.is_ipv4() == to.is_ipv4()) else {
+        return Ok(routed);
+    };
+    let socket = UdpSocket::bind((other, 0)).await?;
+    socket.connect(to).await?;
+    Ok(socket)
+}
+
 /// The code of the answer.
 async fn ask(
     zone: &Zone,
@@ -115,17 +139,7 @@ async fn ask(
     key: Option<&Arc<Key>>,
     own: &BTreeSet<SocketAddr>,
 ) -> io::Result<u16> {
-    // Secondaries listen to their primaries only: it must come from where we answer.
-    let from = own
-        .iter()
-        .map(SocketAddr::ip)
-        .find(|a| a.is_ipv4() == to.is_ipv4());
-    let any: IpAddr = match to {
-        SocketAddr::V4(_) => [0; 4].into(),
-        SocketAddr::V6(_) => [0_u16; 8].into(),
-    };
-    let socket = UdpSocket::bind((from.unwrap_or(any), 0)).await?;
-    socket.connect(to).await?;
+    let socket = socket(to, own).await?;
     let id = rand::random();
     let mut packet = message(zone, id);
     let mut signer = key.map(|k| Signer::new(Arc::clone(k)));
@@ -171,4 +185,28 @@ fn message(zone: &Zone, id: u16) -> Vec<u8> {
     out.extend_from_slice(&(soa.data.len() as u16).to_be_bytes());
     out.extend_from_slice(&soa.data);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn secondaries_are_told_from_the_address_that_the_way_begins_at() {
+        let own = |all: &[&str]| -> BTreeSet<SocketAddr> {
+            let each = all.iter().map(|a| SocketAddr::new(a.parse().unwrap(), 53));
+            each.collect()
+        };
+        let to = SocketAddr::from(([127, 0, 0, 1], 53));
+        // The lower one is another network's: nobody there knows it.
+        for (all, from) in [
+            (&["10.255.255.1", "127.0.0.1", "::1"][..], "127.0.0.1"),
+            (&["::1", "127.0.0.5"][..], "127.0.0.5"),
+            (&["::1"][..], "127.0.0.1"),
+        ] {
+            let socket = socket(to, &own(all)).await.unwrap();
+            let found = socket.local_addr().unwrap().ip();
+            assert_eq!(found, from.parse::<IpAddr>().unwrap(), "{all:?}");
+        }
+    }
 }

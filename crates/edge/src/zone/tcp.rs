@@ -71,8 +71,8 @@ async fn converse(stream: TcpStream, source: SocketAddr, shared: &Shared) -> io:
         };
         match desk.answer(&packet, &mut out) {
             Outcome::Answered => frame(&out, &mut framed)?,
-            // Who sends noise is not talked to.
-            Outcome::Silence => return Ok(()),
+            // Who sends noise is not talked to, but gets what he asked for before.
+            Outcome::Silence => return write(&mut writer, &mut framed).await,
             Outcome::Transfer(zone, signer) => {
                 write(&mut writer, &mut framed).await?;
                 transfer(&mut writer, &packet, &zone, signer, source.ip(), shared).await?;

@@ -176,6 +176,8 @@ pub(crate) struct Signer {
     /// Whether the next one is not the first of the answer.
     later: bool,
     error: u16,
+    /// Time and fudge of who asked, if his clock differs.
+    theirs: Option<[u8; 8]>,
 }
 
 /// Why a signature does not count, and how that is answered (RFC 8945 section 5.2).
@@ -219,12 +221,14 @@ pub(crate) fn verify<'k>(
         before: signature.mac.to_vec(),
         later: false,
         error: 0,
+        theirs: None,
     };
     let fudge = u64::from(u16::from_be_bytes([signature.times[6], signature.times[7]]));
     match now.abs_diff(signature.time()) <= fudge {
         true => Ok(signer),
         false => Err(Refused::Time(Signer {
             error: fault::TIME,
+            theirs: signature.times.first_chunk().copied(),
             ..signer
         })),
     }
@@ -321,6 +325,7 @@ impl Signer {
             before: Vec::new(),
             later: false,
             error: 0,
+            theirs: None,
         }
     }
 
@@ -330,7 +335,9 @@ impl Signer {
 
     /// Signs a message; the next one follows it.
     pub(crate) fn sign(&mut self, out: &mut Vec<u8>, now: u64) {
-        let times = times(now);
+        // Who asked would not take an answer of another time: it has his, and ours beside it (RFC 8945
+        // section 5.2.3).
+        let times = self.theirs.unwrap_or_else(|| times(now));
         let other = match self.error {
             fault::TIME => &now.to_be_bytes()[2..],
             _ => &[],
@@ -448,6 +455,22 @@ mod tests {
         for length in at..packet.len() {
             assert_eq!(refused(Some(&ours), &packet[..length], 1000), 1);
         }
+    }
+
+    #[test]
+    fn a_clock_that_differs_is_told_what_time_it_is() {
+        let key = key(1);
+        let (asker, packet) = signed(&key, 1000);
+        let at = find(&packet).unwrap();
+        let refused = verify(&packet, at, |_| Some(&key), 9000).unwrap_err();
+        let query = crate::zone::query::parse(&packet).unwrap();
+        let mut answer = Vec::new();
+        refuse(&query, refused, 9000, &mut answer);
+        // The asker's time, or he would not believe the signature.
+        assert!(asker.is_answer(&answer, 1000));
+        let signature = Signature::read(&answer, find(&answer).unwrap()).unwrap();
+        assert_eq!((signature.time(), signature.error), (1000, fault::TIME));
+        assert_eq!(signature.other, &9000_u64.to_be_bytes()[2..]);
     }
 
     #[test]

@@ -13,6 +13,15 @@ use wharfie_edge::zone::{Allowed, Key, RateLimit, Zones};
 
 use super::here::{Here, SOON, ask, name, question, send_tcp, serve, serve_with, zone};
 
+/// So many cases, or as many as `PROPTEST_CASES` says.
+fn cases(usual: u32) -> ProptestConfig {
+    // `with_cases` alone would not look there.
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => ProptestConfig::default(),
+        None => ProptestConfig::with_cases(usual),
+    }
+}
+
 async fn is_well(here: &Here) {
     let answer = ask(here.at, "www", RecordType::A).await;
     assert_eq!(answer.answers.len(), 1);
@@ -131,6 +140,17 @@ async fn many_questions_on_a_connection_are_answered_in_turn() {
 }
 
 #[tokio::test]
+async fn what_was_asked_before_noise_is_answered() {
+    let here = serve(Zones::new(vec![zone(1)])).await;
+    let good = question("www", RecordType::A).to_vec().unwrap();
+    let mut noise = good.clone();
+    noise[2] |= 0x80;
+    // Together, so that the answers wait for each other.
+    let answers = send_tcp(here.at, &[good.clone(), good.clone(), noise, good], 2).await;
+    assert_eq!(answers.len(), 2);
+}
+
+#[tokio::test]
 async fn who_is_asked_for_by_many_gets_few_answers() {
     let rate = RateLimit {
         per_second: 20,
@@ -163,9 +183,14 @@ async fn who_is_asked_for_by_many_gets_few_answers() {
     }
     // Twenty at once, and what a slow machine took longer for.
     assert!((20..100).contains(&whole), "{whole} answers");
-    assert!((120..200).contains(&cut), "{cut} answers that were cut off");
+    // By chance half of the others; one in three or two are far out.
+    let limited = 400 - whole;
+    assert!(
+        (limited / 3..limited * 2 / 3).contains(&cut),
+        "{cut} of {limited} answers were cut off"
+    );
     assert_eq!(here.metric("rate_slipped"), cut);
-    assert_eq!(here.metric("rate_limited"), 400 - whole - cut);
+    assert_eq!(here.metric("rate_limited"), limited - cut);
     // Who asks by TCP is who he says.
     let packets = vec![packet; 50];
     assert_eq!(send_tcp(here.at, &packets, 50).await.len(), 50);
@@ -279,7 +304,7 @@ fn messages_made_of_anything_are_survived() {
         .into();
     zones.keys.push(key);
     let here = runtime.block_on(serve(zones));
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(400));
+    let mut runner = proptest::test_runner::TestRunner::new(cases(400));
     let crowds = proptest::collection::vec(message(), 1..40);
     let result = runner.run(&(crowds, any::<bool>()), |(packets, by_tcp)| {
         runtime.block_on(async {

@@ -181,7 +181,7 @@ impl Book {
         let drained = drained.map(|(node, _)| node).collect();
         let volumes = Arc::new(read_all(replica, VOLUME)?.into_iter().collect());
         let networks = NetworkBook::read(replica)?;
-        let director = DirectorBook::read(replica)?;
+        let director = DirectorBook::read(replica)?.after(&self.director());
         let mut read = self.read();
         read.drained = drained;
         read.volumes = volumes;

@@ -79,15 +79,21 @@ impl It {
 
     /// Answers for `example.org`, which has these records too, and asks others for everybody.
     pub(crate) fn has_records(&mut self, records: &str) {
+        self.has_zones(&[("example.org", records)]);
+    }
+
+    /// Answers for these zones.
+    fn has_zones(&mut self, zones: &[(&str, &str)]) {
         let own = self.address();
-        self.file(
-            "example.org",
-            &format!("$TTL 5\n@ SOA ns it 1 60 60 600 1\n@ NS ns\nns A {own}\n{records}\n"),
-        );
-        self.runs(
-            "recursion yes; allow-recursion { any; };",
-            "zone \"example.org\" { type primary; file \"example.org\"; };",
-        );
+        let mut config = String::new();
+        for (zone, records) in zones {
+            self.file(
+                zone,
+                &format!("$TTL 5\n@ SOA ns it 1 60 60 600 1\n@ NS ns\nns A {own}\n{records}\n"),
+            );
+            config += &format!("zone \"{zone}\" {{ type primary; file \"{zone}\"; }};\n");
+        }
+        self.runs("recursion yes; allow-recursion { any; };", &config);
     }
 
     /// Keeps the zone of the nodes as a secondary.
@@ -215,11 +221,19 @@ fn everybody_finds_services_nodes_and_records() {
     ]);
     let (_, delegation) = told.stdout.split_once("; Delegation").unwrap();
     let (delegation, back) = delegation.split_once("; So that").unwrap();
-    assert!(
-        back.contains("in-addr.arpa.\t3600\tIN\tNS\th1.apps.example.org."),
-        "{back}"
-    );
-    it.has_records(&format!(";{delegation}"));
+    // Others have addresses of the network too: IT keeps its zone, and leads to names of the nodes' addresses only.
+    let [a, b, c, _] = first.octets();
+    let reverse = format!("{c}.{b}.{a}.in-addr.arpa");
+    for wanted in [
+        format!("do NOT delegate {reverse}."),
+        format!("cluster-apps.{reverse}.\t3600\tIN\tNS\th1.apps.example.org."),
+    ] {
+        assert!(back.contains(&wanted), "{wanted} in {back}");
+    }
+    it.has_zones(&[
+        ("example.org", &format!(";{delegation}")),
+        (&reverse, &format!("250 PTR router.example.org.\n;{back}")),
+    ]);
     soon(|| {
         let told = h3.run(check.as_str());
         ensure!(told.status.success(), "{told}\n{}", it.log());
@@ -275,6 +289,21 @@ fn everybody_finds_services_nodes_and_records() {
     for node in [&a1, &a2, &a3] {
         it.hears(node, &format!("-x {}", web[0]), &["web.apps.example.org."]);
     }
+    let last = web[0].rsplit('.').next().unwrap();
+    let alias = format!("{last}.cluster-apps.{reverse}.");
+    let there = [alias.as_str(), "web.apps.example.org."];
+    it.hears(&own, &format!("-x {}", web[0]), &there);
+    let router = format!("-x {}", subnet.address(250));
+    it.hears(&own, &router, &["router.example.org."]);
+    it.hears(&a1, &router, &[""; 0]);
+    // What has no address of its own is on the page as well.
+    soon(|| {
+        let (_, page) = it.machine.http_get(&format!("http://{a2}/"))?;
+        let line = page.lines().find(|l| l.contains("<td>open</td>"));
+        ensure!(line.is_some_and(|l| l.contains("18080/tcp")), "{page}");
+        Ok(())
+    });
+    h1.ok("director status").never_says("open");
     // What is not there says for how long that holds; what is outside is refused, by whoever is asked.
     let none = it.dig(&a3, "nobody.apps.example.org");
     assert!(
@@ -490,6 +519,16 @@ fn secondaries_of_it_keep_the_zone() {
         it.log()
     );
     it.hears(&own, "new.apps.example.org", &["192.0.2.7"]);
+    // Servers of IT are servers of the zone as well; those in it are the nodes.
+    h1.fails(2, "dns add @ NS h9.apps.example.org.")
+        .says(["are made by the cluster"]);
+    h1.ok("dns add @ NS ns1.example.org.");
+    let servers = [
+        "h1.apps.example.org.",
+        "h2.apps.example.org.",
+        "ns1.example.org.",
+    ];
+    it.hears(&own, "apps.example.org NS", &servers);
     // With the primaries away it goes on.
     h1.kill_agent();
     h2.kill_agent();

@@ -417,6 +417,22 @@ fn what_octocopdd_had_goes_on() {
         .says(["1 names keep their addresses; 1 records"]);
     let at = soon(|| address(h1, "tools_jenkins_1"));
     assert_eq!(at, Ipv4Addr::new(a, b, c, 163));
+    // A second time it takes nothing away: what was said since stays, what it replaces is said.
+    h1.ok("dns add own A 192.0.2.1");
+    h1.ok("dns add wiki A 192.0.2.2 --replace");
+    let excluded = format!("director init --exclude {a}.{b}.{c}.155");
+    h1.ok(excluded.as_str());
+    let wiki = format!("record wiki A 14400 192.0.2.2 is replaced by 14400 {a}.{b}.{c}.200");
+    h1.ok("--dry-run director import ocdd.conf")
+        .says([wiki.as_str()]);
+    h1.ok("director import ocdd.conf").says([wiki.as_str()]);
+    soon(|| {
+        let said = h1.run("dns ls");
+        ensure!(said.stdout.contains("192.0.2.1") && !said.stdout.contains("192.0.2.2"));
+        Ok(())
+    });
+    h1.fails(2, "director init --dns-port 53 --contact it@example..org")
+        .says(["is no e-mail address"]);
     soon(|| user.http_get(&format!("http://{at}:8080/")));
     soon(|| {
         let said = h1.run("dns ls");

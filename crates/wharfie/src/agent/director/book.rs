@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde_json::Value;
 use wharfie_cluster::{Record, Replica};
@@ -24,7 +25,7 @@ pub(in crate::agent) struct DirectorBook {
     /// The addresses in those.
     pub(in crate::agent) reserved: BTreeSet<IpAddr>,
     /// Records that people added, by [`record_name`](wharfie_core::director::record_name).
-    pub(in crate::agent) records: BTreeMap<String, RecordSet>,
+    pub(in crate::agent) records: Arc<BTreeMap<String, RecordSet>>,
     /// When something of it was written last, in seconds since 1970: the same on all nodes.
     pub(in crate::agent) changed: u64,
 }
@@ -92,12 +93,22 @@ impl DirectorBook {
             addresses,
             newer,
             reserved,
-            records: records
-                .iter()
-                .filter_map(|r| Some((r.name.clone(), value(r)?)))
-                .collect(),
+            records: Arc::new(
+                records
+                    .iter()
+                    .filter_map(|r| Some((r.name.clone(), value(r)?)))
+                    .collect(),
+            ),
             changed,
         })
+    }
+
+    /// The same book, with the records of an earlier one if they are the same: what was made of them counts on.
+    pub(in crate::agent) fn after(mut self, earlier: &Self) -> Self {
+        if self.records == earlier.records {
+            self.records = Arc::clone(&earlier.records);
+        }
+        self
     }
 }
 

@@ -10,6 +10,7 @@ use wharfie_core::director::{ADDRESS, DIRECTOR, Director, RECORD, SETTINGS};
 use wharfie_edge::zone::{Key as TsigKey, Name};
 use wharfie_host::net::{self, Namespace};
 
+use super::zone::{merged, start};
 use crate::agent::http::{Served, refused};
 use crate::agent::keeper::{Keeper, Puts};
 use crate::api_director::{DirectorSettings, SetDirector};
@@ -47,24 +48,18 @@ async fn release(State(served): State<Served>) -> Response {
 impl Keeper {
     /// Takes over what people say; what is odd about it, in words.
     async fn set_director(&self, wanted: SetDirector) -> Result<Vec<String>, Failure> {
-        let odd = self.check_director(&wanted.director)?;
+        let mut odd = self.check_director(&wanted.director)?;
+        let records = wanted.records.unwrap_or_default();
+        odd.extend(merged(&self.book.director().records, &records)?);
         if wanted.dry_run {
             return Ok(odd);
         }
         let words = |e: serde_json::Error| Failure::failed(e.to_string());
         let value = serde_json::to_value(&wanted.director).map_err(words)?;
         let mut puts: Puts = vec![(Key::new(DIRECTOR, SETTINGS), Some(value))];
-        if let Some(records) = &wanted.records {
-            let book = self.book.director();
-            let gone = book
-                .records
-                .keys()
-                .filter(|name| !records.contains_key(*name));
-            puts.extend(gone.map(|name| (Key::new(RECORD, name), None)));
-            for (name, set) in records {
-                let value = serde_json::to_value(set).map_err(words)?;
-                puts.push((Key::new(RECORD, name), Some(value)));
-            }
+        for (name, set) in &records {
+            let value = serde_json::to_value(set).map_err(words)?;
+            puts.push((Key::new(RECORD, name), Some(value)));
         }
         let records = self.put_networks(puts, "director init").await?;
         self.fleet.tell(records);
@@ -74,17 +69,8 @@ impl Keeper {
     }
 
     fn check_director(&self, wanted: &Director) -> Result<Vec<String>, Failure> {
+        check_zone(wanted).map_err(Failure::usage)?;
         let usage = |text: String| Err(Failure::usage(text));
-        if !wanted.zone.is_empty() {
-            let name = Name::read(&wanted.zone, &Name::root());
-            let host = |n: &Name| n.is_host() && n.labels().count() > 1;
-            if !name.is_ok_and(|n| host(&n)) {
-                return usage(format!(
-                    "zone: {:?} is no name of a sub-domain such as apps.example.org",
-                    wanted.zone
-                ));
-            }
-        }
         let members = self.fleet.members();
         let named = wanted.ranges.iter().map(|r| r.node.as_str());
         let named = named.chain(wanted.devices.keys().map(String::as_str));
@@ -183,5 +169,72 @@ impl Keeper {
         let records = self.put_networks(puts, "director release").await?;
         self.fleet.tell(records);
         Ok(book.addresses.len())
+    }
+}
+
+/// Whether the zone can be answered as it is said.
+fn check_zone(wanted: &Director) -> Result<(), String> {
+    if wanted.dns_port == 0 {
+        return Err("dns-port: 0 is no port that others can ask at".to_owned());
+    }
+    // Times to live have 31 bits; one that is longer counts as none (RFC 2181 section 8).
+    if wanted.ttl > i32::MAX as u32 {
+        return Err(format!("ttl: {} seconds are too many", wanted.ttl));
+    }
+    if wanted.zone.is_empty() {
+        return Ok(());
+    }
+    let name = Name::read(&wanted.zone, &Name::root());
+    let host = |n: &Name| n.is_host() && n.labels().count() > 1;
+    if !name.is_ok_and(|n| host(&n)) {
+        return Err(format!(
+            "zone: {:?} is no name of a sub-domain such as apps.example.org",
+            wanted.zone
+        ));
+    }
+    start(wanted).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_answered_is_not_taken_over() {
+        let good = Director {
+            zone: "apps.example.org".to_owned(),
+            contact: "it.desk@example.org".to_owned(),
+            ..Director::default()
+        };
+        assert_eq!(check_zone(&good), Ok(()));
+        assert_eq!(check_zone(&Director::default()), Ok(()));
+        let contacts = [
+            "it",
+            "it@example..org",
+            "it@",
+            "@example.org",
+            "it@exa mple.org",
+        ];
+        let contacts = contacts.map(|contact| Director {
+            contact: contact.to_owned(),
+            ..good.clone()
+        });
+        let others = [
+            Director {
+                zone: "org".to_owned(),
+                ..good.clone()
+            },
+            Director {
+                dns_port: 0,
+                ..good.clone()
+            },
+            Director {
+                ttl: u32::MAX,
+                ..good.clone()
+            },
+        ];
+        for wrong in contacts.into_iter().chain(others) {
+            assert!(check_zone(&wrong).is_err(), "{wrong:?}");
+        }
     }
 }

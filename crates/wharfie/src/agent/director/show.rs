@@ -24,6 +24,20 @@ impl Keeper {
             .into_iter()
             .map(|n| (n.id, n.name))
             .collect();
+        let containers = |is_own: &Owns| -> Vec<DirectorContainer> {
+            let live = scene.nodes().filter(|n| n.live);
+            let each = live.flat_map(|node| {
+                let own = node.containers.iter().filter(|c| is_own(&node.id, c));
+                own.map(|c| DirectorContainer {
+                    name: c.name.clone(),
+                    id: c.id.clone(),
+                    node: node.name.clone(),
+                    state: state(c),
+                    ready: is_ready(c),
+                })
+            });
+            each.collect()
+        };
         let line = |(owner, address): (&Owner, &Address)| {
             let mut line = DirectorLine {
                 owner: owner.to_string(),
@@ -73,19 +87,27 @@ impl Keeper {
                 };
                 line.lacks = lacks(address, director, families);
             }
-            for node in scene.nodes().filter(|n| n.live) {
-                for c in node.containers.iter().filter(|c| is_own(&node.id, c)) {
-                    line.containers.push(DirectorContainer {
-                        name: c.name.clone(),
-                        node: node.name.clone(),
-                        state: state(c),
-                        ready: node.live && is_ready(c),
-                    });
-                }
-            }
+            line.containers = containers(&*is_own);
             line
         };
         let mut lines: Vec<DirectorLine> = book.addresses.iter().map(line).collect();
+        let published = self.published_services().into_iter().map(|service| {
+            let is_own = |_: &str, c: &Running| {
+                c.stack == service.stack && c.service == service.name && !c.oneoff
+            };
+            let ports = service.ports.iter();
+            DirectorLine {
+                owner: format!("{}/{}", service.stack, service.name),
+                containers: containers(&is_own),
+                ports: ports.map(|p| (p.number, p.protocol.clone())).collect(),
+                addresses: service.addresses,
+                stack: service.stack.clone(),
+                name: service.name.clone(),
+                published: true,
+                ..DirectorLine::default()
+            }
+        });
+        lines.extend(published);
         if let Some(zone) = book
             .settings
             .as_ref()
@@ -93,8 +115,10 @@ impl Keeper {
             .filter(|z| !z.is_empty())
         {
             // Of two with one name the older has it, as in the zone.
-            let mut by_age: Vec<(i64, usize)> =
-                book.addresses.values().map(|a| a.made).zip(0..).collect();
+            // Those without an address of their own come last.
+            let ages = book.addresses.values().map(|a| a.made);
+            let ages = ages.chain(std::iter::repeat(i64::MAX));
+            let mut by_age: Vec<(i64, usize)> = ages.zip(0..lines.len()).collect();
             by_age.sort_unstable();
             let mut had = BTreeSet::new();
             for (_, at) in by_age {

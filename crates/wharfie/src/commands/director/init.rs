@@ -21,30 +21,30 @@ use crate::terminal::is_terminal;
 /// Says which addresses and which zone IT gave, for all nodes; asks for what is needed.
 ///
 /// What was said before stays as it is, but for the options given. An option that can be given several times
-/// replaces all of its values.
+/// replaces all of its values; `none` takes all of them away.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  wharfie director init --zone apps.example.org --range 192.168.122.11-192.168.122.30\n  wharfie director init --range 10.1.0.0/24 --range fd00::100-fd00::1ff --exclude 10.1.0.5 --default all\n  wharfie director init --range 10.1.0.10-99@h1 --range 10.2.0.10-99@h2\n  wharfie director init --key to-it:hmac-sha256:@to-it.key --transfer 10.0.0.53=to-it --secondary 10.0.0.53=to-it"
+    after_help = "Examples:\n  wharfie director init --zone apps.example.org --range 192.168.122.11-192.168.122.30\n  wharfie director init --range 10.1.0.0/24 --range fd00::100-fd00::1ff --exclude 10.1.0.5 --default all\n  wharfie director init --range 10.1.0.10-99@h1 --range 10.2.0.10-99@h2\n  wharfie director init --key to-it:hmac-sha256:@to-it.key --transfer 10.0.0.53=to-it --secondary 10.0.0.53=to-it\n  wharfie director init --forward-for none     nobody any more"
 )]
 pub(super) struct Init {
     /// Sub-domain that IT delegates to the nodes
     #[arg(long, value_name = "NAME")]
     zone: Option<String>,
     /// Addresses to give to services: from-to, or a subnet; with @NODE for that node only (several are possible)
-    #[arg(long = "range", value_name = "RANGE[@NODE]", value_parser = range)]
-    ranges: Vec<Ranges>,
+    #[arg(long = "range", value_name = "RANGE[@NODE]", value_parser = or_none(range))]
+    ranges: Vec<OrNone<Ranges>>,
     /// Addresses in the ranges that nobody gets (several are possible)
-    #[arg(long = "exclude", value_name = "RANGE")]
-    excluded: Vec<Range>,
+    #[arg(long = "exclude", value_name = "RANGE", value_parser = or_none(str::parse::<Range>))]
+    excluded: Vec<OrNone<Range>>,
     /// Device that the addresses are on; with @NODE for that node [default: the one on their network]
-    #[arg(long = "device", value_name = "DEVICE[@NODE]")]
-    devices: Vec<String>,
+    #[arg(long = "device", value_name = "DEVICE[@NODE]", value_parser = or_none(device))]
+    devices: Vec<OrNone<String>>,
     /// Who gets an address unless it says so itself
     #[arg(long, value_enum, value_name = "WHO")]
     default: Option<Who>,
     /// An address for whoever has a name: a service, or a container (several are possible)
-    #[arg(long = "reserve", value_name = "NAME=ADDRESS", value_parser = reserve)]
-    reserved: Vec<(String, IpAddr)>,
+    #[arg(long = "reserve", value_name = "NAME=ADDRESS", value_parser = or_none(reserve))]
+    reserved: Vec<OrNone<(String, IpAddr)>>,
     /// For how long an address is kept for a service that is gone
     #[arg(long, value_name = "DURATION", value_parser = milliseconds)]
     keep: Option<i64>,
@@ -55,23 +55,23 @@ pub(super) struct Init {
     #[arg(long, value_name = "ADDRESS")]
     contact: Option<String>,
     /// Port that the nodes answer for the zone at
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     dns_port: Option<u16>,
     /// Network whose addresses lead back to names [default: those around the ranges]
-    #[arg(long, value_name = "CIDR")]
-    reverse: Vec<Cidr>,
+    #[arg(long, value_name = "CIDR", value_parser = or_none(str::parse::<Cidr>))]
+    reverse: Vec<OrNone<Cidr>>,
     /// Key that transfers are signed with; "-" in place of @FILE reads a line of standard input (several are possible)
-    #[arg(long = "key", value_name = "NAME:ALGORITHM:@FILE", value_parser = key)]
-    keys: Vec<TsigKey>,
+    #[arg(long = "key", value_name = "NAME:ALGORITHM:@FILE", value_parser = or_none(key))]
+    keys: Vec<OrNone<TsigKey>>,
     /// Who may have the whole zone, signed with a key or without one (several are possible)
-    #[arg(long, value_name = "CIDR[=KEY]", value_parser = transfer)]
-    transfer: Vec<Transfer>,
+    #[arg(long, value_name = "CIDR[=KEY]", value_parser = or_none(transfer))]
+    transfer: Vec<OrNone<Transfer>>,
     /// Server that keeps the zone too, and is told of changes (several are possible)
-    #[arg(long = "secondary", value_name = "ADDRESS[:PORT][=KEY]", value_parser = secondary)]
-    secondaries: Vec<Secondary>,
+    #[arg(long = "secondary", value_name = "ADDRESS[:PORT][=KEY]", value_parser = or_none(secondary))]
+    secondaries: Vec<OrNone<Secondary>>,
     /// Network for which names outside the zone are asked of others (several are possible)
-    #[arg(long, value_name = "CIDR")]
-    forward_for: Vec<Cidr>,
+    #[arg(long, value_name = "CIDR", value_parser = or_none(str::parse::<Cidr>))]
+    forward_for: Vec<OrNone<Cidr>>,
     /// Title of the index page
     #[arg(long, value_name = "TEXT")]
     title: Option<String>,
@@ -80,6 +80,8 @@ pub(super) struct Init {
     page: Option<u16>,
 }
 
+/// Takes away all values of an option.
+const NONE: &str = "none";
 /// The largest file of a secret, in bytes.
 const LARGEST: u64 = 4096;
 
@@ -94,6 +96,41 @@ enum Who {
     Labelled,
     /// Nobody
     None,
+}
+
+/// A value of a list, or the word that takes all of them away.
+type OrNone<T> = Option<T>;
+
+/// Reads a value, unless it is that word.
+fn or_none<T: Clone + Send + Sync + 'static>(
+    read: fn(&str) -> Result<T, String>,
+) -> impl Fn(&str) -> Result<OrNone<T>, String> + Clone + Send + Sync + 'static {
+    move |text| match text {
+        NONE => Ok(None),
+        text => read(text).map(Some),
+    }
+}
+
+/// What a list is to be: as before (`None`) if nothing is said of it.
+fn said<T: Clone>(option: &str, values: &[OrNone<T>]) -> Result<Option<Vec<T>>, Failure> {
+    if values.is_empty() {
+        return Ok(None);
+    }
+    let all: Vec<T> = values.iter().flatten().cloned().collect();
+    match all.len() == values.len() || all.is_empty() {
+        true => Ok(Some(all)),
+        false => Err(Failure::usage(format!(
+            "--{option}: `{NONE}` takes all away, and has nothing beside it"
+        ))),
+    }
+}
+
+fn device(text: &str) -> Result<String, String> {
+    match text.split_once('@') {
+        Some(("", _) | (_, "")) => Err("write the device, or the device, @ and a node".to_owned()),
+        _ if text.is_empty() => Err("write the name of a device".to_owned()),
+        _ => Ok(text.to_owned()),
+    }
 }
 
 fn range(text: &str) -> Result<Ranges, String> {
@@ -185,12 +222,11 @@ impl Init {
         let agent = control.agent();
         let before: DirectorSettings = agent.get("/v1/director").await?;
         let mut director = before.clone().unwrap_or_default();
-        let mut keys = self.keys.clone();
-        for key in &mut keys {
-            key.secret = secret(key, &mut io::stdin().lock())?;
-        }
-        self.put_into(&mut director);
-        if !keys.is_empty() {
+        self.put_into(&mut director)?;
+        if let Some(mut keys) = said("key", &self.keys)? {
+            for key in &mut keys {
+                key.secret = secret(key, &mut io::stdin().lock())?;
+            }
             director.keys = keys;
         }
         if before.is_none() {
@@ -205,26 +241,25 @@ impl Init {
         set(context, agent, director, None).await
     }
 
-    fn put_into(&self, director: &mut Director) {
+    fn put_into(&self, director: &mut Director) -> Result<(), Failure> {
         fn put<T: Clone>(new: &Option<T>, old: &mut T) {
             if let Some(new) = new {
                 old.clone_from(new);
             }
         }
-        fn all<T: Clone>(new: &[T], old: &mut Vec<T>) {
-            if !new.is_empty() {
-                *old = new.to_vec();
-            }
+        fn all<T: Clone>(option: &str, new: &[OrNone<T>], old: &mut Vec<T>) -> Result<(), Failure> {
+            put(&said(option, new)?, old);
+            Ok(())
         }
         if let Some(zone) = &self.zone {
             director.zone = zone.trim_end_matches('.').to_ascii_lowercase();
         }
-        all(&self.ranges, &mut director.ranges);
-        all(&self.excluded, &mut director.excluded);
-        all(&self.reverse, &mut director.reverse);
-        all(&self.transfer, &mut director.transfer);
-        all(&self.secondaries, &mut director.secondaries);
-        all(&self.forward_for, &mut director.forward_for);
+        all("range", &self.ranges, &mut director.ranges)?;
+        all("exclude", &self.excluded, &mut director.excluded)?;
+        all("reverse", &self.reverse, &mut director.reverse)?;
+        all("transfer", &self.transfer, &mut director.transfer)?;
+        all("secondary", &self.secondaries, &mut director.secondaries)?;
+        all("forward-for", &self.forward_for, &mut director.forward_for)?;
         put(&self.keep, &mut director.keep);
         put(&self.contact, &mut director.contact);
         put(&self.dns_port, &mut director.dns_port);
@@ -241,21 +276,22 @@ impl Init {
                 Who::None => For::None,
             };
         }
-        if !self.reserved.is_empty() {
-            director.reserved = self.reserved.iter().cloned().collect();
+        if let Some(reserved) = said("reserve", &self.reserved)? {
+            director.reserved = reserved.into_iter().collect();
         }
-        if !self.devices.is_empty() {
+        if let Some(devices) = said("device", &self.devices)? {
             director.device.clear();
             director.devices.clear();
-        }
-        for device in &self.devices {
-            match device.split_once('@') {
-                Some((device, node)) => {
-                    director.devices.insert(node.to_owned(), device.to_owned());
+            for device in devices {
+                match device.split_once('@') {
+                    Some((device, node)) => {
+                        director.devices.insert(node.to_owned(), device.to_owned());
+                    }
+                    None => director.device = device,
                 }
-                None => director.device.clone_from(device),
             }
         }
+        Ok(())
     }
 }
 
@@ -277,14 +313,7 @@ pub(super) async fn set(
 }
 
 fn summary(director: &Director, dry: bool) -> String {
-    let ranges: Vec<String> = director
-        .ranges
-        .iter()
-        .map(|r| match r.node.as_str() {
-            "" => r.range.to_string(),
-            node => format!("{}@{node}", r.range),
-        })
-        .collect();
+    let ranges: Vec<String> = director.ranges.iter().map(ToString::to_string).collect();
     let who = match director.default {
         For::All => "all services and containers",
         For::Services => "all services",
@@ -354,6 +383,45 @@ mod tests {
     fn said(text: &str) -> Result<String, String> {
         let key = key(text).unwrap();
         secret(&key, &mut &b"of-a-line=\nmore"[..]).map_err(|f| f.text().to_owned())
+    }
+
+    #[test]
+    fn none_takes_a_list_away() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            init: Init,
+        }
+        let set = |line: &str, director: &mut Director| {
+            let words = ["init"].into_iter().chain(line.split_whitespace());
+            let read = <Line as clap::Parser>::try_parse_from(words).unwrap();
+            let done = read.init.put_into(director);
+            done.map_err(|f| f.text().to_owned())
+        };
+        let mut director = Director::default();
+        let all = "--range 10.0.0.10-20@h1 --range 10.0.0.30 --exclude 10.0.0.11 --reserve web=10.0.0.12 \
+            --device ens3 --device ens4@h1 --reverse 10.0.0.0/24 --transfer 10.0.0.53 --secondary 10.0.0.53 \
+            --forward-for 10.0.0.0/8";
+        set(all, &mut director).unwrap();
+        assert_eq!((director.ranges.len(), director.devices.len()), (2, 1));
+        let before = director.clone();
+        set("--keep 5m", &mut director).unwrap();
+        assert_eq!(director.ranges, before.ranges);
+        set("--forward-for none", &mut director).unwrap();
+        assert_eq!(
+            (director.forward_for.len(), director.transfer.len()),
+            (0, 1)
+        );
+        let none = "--range none --exclude none --reserve none --device none --reverse none --transfer none \
+            --secondary none";
+        set(none, &mut director).unwrap();
+        director.keep = Director::default().keep;
+        assert_eq!(director, Director::default());
+        let both = set("--exclude none --exclude 10.0.0.11", &mut director);
+        assert!(
+            both.unwrap_err()
+                .starts_with("--exclude: `none` takes all away")
+        );
     }
 
     #[test]

@@ -144,11 +144,16 @@ impl Settings {
     }
 
     /// The same for the director: every container has an address, as it had. `list` are the addresses of
-    /// its list, if there is one.
+    /// its list, if there is one; what `before` says and OctoCopDD does not know stays.
     ///
     /// # Errors
     /// All that is wrong, each with its line.
-    pub(super) fn director(&self, file: &Path, list: &[IpAddr]) -> Result<Director, Vec<String>> {
+    pub(super) fn director(
+        &self,
+        file: &Path,
+        list: &[IpAddr],
+        before: Director,
+    ) -> Result<Director, Vec<String>> {
         let mut faults = Vec::new();
         let mut need = |key: &str| match self.get(key) {
             Some(value) => value.to_owned(),
@@ -183,7 +188,7 @@ impl Settings {
             device,
             ranges: ranges.collect(),
             default: For::All,
-            ..Director::default()
+            ..before
         })
     }
 }
@@ -278,7 +283,7 @@ mod tests {
             settings.index_file().unwrap(),
             Path::new("/opt/ocdd/www/index.html")
         );
-        let director = settings.director(file, &[]).unwrap();
+        let director = settings.director(file, &[], Director::default()).unwrap();
         assert_eq!(
             (director.zone.as_str(), director.device.as_str()),
             ("toolbox.example.com", "ens3")
@@ -289,7 +294,10 @@ mod tests {
         );
         assert_eq!(director.default, For::All);
         let list = read_list("10.0.0.5\n10.0.0.6\n\n10.0.0.9\n", file).unwrap();
-        let ranges = settings.director(file, &list).unwrap().ranges;
+        let ranges = settings
+            .director(file, &list, Director::default())
+            .unwrap()
+            .ranges;
         let ranges: Vec<String> = ranges.iter().map(|r| r.range.to_string()).collect();
         assert_eq!(ranges, ["10.0.0.5-10.0.0.6", "10.0.0.9"]);
     }
@@ -314,7 +322,13 @@ mod tests {
             ]
         );
         let short = read("IP_SUBNET=10.0\n", file).unwrap();
-        assert_eq!(short.director(file, &[]).unwrap_err().len(), 4);
+        assert_eq!(
+            short
+                .director(file, &[], Director::default())
+                .unwrap_err()
+                .len(),
+            4
+        );
     }
 
     #[test]

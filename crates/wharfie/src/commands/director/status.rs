@@ -32,7 +32,7 @@ impl Status {
             return Err(Failure::failed("there is no director")
                 .help("`wharfie director init` says which addresses and which zone there are"));
         };
-        let shown = |l: &&DirectorLine| self.all || !l.reserved;
+        let shown = |l: &&DirectorLine| !l.published && (self.all || !l.reserved);
         let lines = table.lines.iter().filter(shown);
         if matches!(self.format, Listing::Json) {
             return Ok(output::lines(lines.map(|l| {
@@ -82,7 +82,7 @@ impl Status {
         }
         output::print(&out.render())?;
         output::lines(notes)?;
-        if table.lines.iter().all(|l| l.reserved) && settings.ranges.is_empty() {
+        if table.lines.iter().all(|l| l.reserved || l.published) && settings.ranges.is_empty() {
             output::warn(
                 "there are no addresses to give: `wharfie director init --range` says which",
             );

@@ -18,7 +18,7 @@ const LARGEST: u64 = 8 << 20;
 /// Adds the records of a zone file to the zone.
 ///
 /// All that is wrong with the file is said at once, and nothing is imported before it is right. SOA
-/// and NS of the zone itself are left out: the cluster makes them.
+/// of the zone, and those of its NS that are nodes, are left out: the cluster makes them.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  wharfie dns import zone.db --dry-run     what it would add\n  wharfie dns import zone.db\n  wharfie dns import --replace zone.db     what was added and is not in the file goes"

@@ -129,17 +129,19 @@ async fn show(State(shown): State<Shown>) -> Response {
     let lines: Vec<DirectorLine> = table.lines.into_iter().filter(|l| !l.reserved).collect();
     let exposed = keeper.exposed();
     let ports = |line: &DirectorLine| -> BTreeSet<(u16, String)> {
-        let of = line.containers.iter();
+        // Of what the nodes publish only that can be reached.
+        let of = line.containers.iter().filter(|_| !line.published);
         let of = of.filter_map(|c| exposed.get(&(c.node.clone(), c.name.clone())));
         let own = line.ports.iter().cloned();
         own.chain(of.flatten().cloned()).take(PORTS).collect()
     };
     let asked = lines.iter().flat_map(|line| {
         let at = line.addresses.first().copied();
+        let life: Vec<String> = line.containers.iter().map(|c| c.id.clone()).collect();
         let tcp = ports(line)
             .into_iter()
             .filter(|(_, protocol)| protocol == "tcp");
-        tcp.filter_map(move |(port, _)| Some(SocketAddr::new(at?, port)))
+        tcp.filter_map(move |(port, _)| Some((SocketAddr::new(at?, port), life.clone())))
     });
     let schemes = known.schemes(asked.collect()).await;
     let rows: Vec<Row> = lines

@@ -4,13 +4,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use wharfie_core::director::DNS_PORT;
+use wharfie_core::director::{DNS_PORT, Director};
 use wharfie_edge::zone::check::{Level, Plan, parents};
+use wharfie_edge::zone::{Zone, parts};
 
+use super::entries::{shown, spans};
 use super::served::Served;
 use crate::agent::keeper::Keeper;
 use crate::api_dns::{CheckZone, Checked, Finding};
 
+/// So many names of addresses are written out.
+const ALIASES: usize = 1024;
 /// How long one answer is waited for.
 const WAIT: Duration = Duration::from_secs(2);
 
@@ -83,12 +87,8 @@ impl Keeper {
         if served.zones.len() > 1 {
             delegation.push_str("\n; So that addresses lead back to names, if that is wanted:\n");
         }
-        for zone in served.zones.iter().skip(1) {
-            let plan = Plan {
-                zone: Arc::clone(zone),
-                ..plan.clone()
-            };
-            delegation.push_str(&plan.delegation());
+        if let Some(settings) = &book.settings {
+            delegation.push_str(&backwards(&plan, &served.zones, settings));
         }
         Checked {
             findings,
@@ -135,6 +135,40 @@ impl Keeper {
         }
         said
     }
+}
+
+/// What IT has to enter so that addresses lead back to names.
+fn backwards(plan: &Plan, zones: &[Arc<Zone>], settings: &Director) -> String {
+    let (networks, own) = (settings.reversed(), spans(&settings.named()));
+    let networks: Vec<_> = shown(&networks);
+    let (parts, _) = parts(plan.zone.origin(), &networks, &own);
+    let mut out = String::new();
+    for part in parts {
+        let origin = part.below.as_ref().unwrap_or(&part.origin);
+        let Some(zone) = zones.iter().find(|z| z.origin() == origin) else {
+            continue;
+        };
+        if part.below.is_some() {
+            out.push_str(&format!(
+                "; Others have addresses of {} too: do NOT delegate {}, or theirs lose their names.\n\
+                 ; A name for each of the cluster's addresses leads to a zone of its own (RFC 2317):\n",
+                part.network, part.origin
+            ));
+        }
+        let plan = Plan {
+            zone: Arc::clone(zone),
+            ..plan.clone()
+        };
+        out.push_str(&plan.delegation());
+        let mut aliases = part.aliases(&own);
+        for (from, to) in aliases.by_ref().take(ALIASES) {
+            out.push_str(&format!("{from}\t3600\tIN\tCNAME\t{to}\n"));
+        }
+        if aliases.next().is_some() {
+            out.push_str("; and so on, for each address of the cluster that is to have a name\n");
+        }
+    }
+    out
 }
 
 /// The resolvers of this host (resolv.conf(5)).

@@ -5,12 +5,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use wharfie_compose::model;
-use wharfie_core::director::{Address, Addresses, Director, Owner, RecordSet, record_of_name};
+use wharfie_core::director::{
+    Address, Addresses, Director, Owner, Range, RecordSet, record_of_name,
+};
 use wharfie_core::extension;
 use wharfie_core::network::publish::PublishedPort;
 use wharfie_core::report::Report;
 use wharfie_core::{Stack, network};
-use wharfie_edge::zone::{Entries, Name, Node, Port, Record, Service, Start, read_record};
+use wharfie_edge::zone::{Entries, Name, Node, Port, Record, Service, Span, Start, read_record};
 
 use crate::api::host_of;
 
@@ -38,26 +40,79 @@ pub(super) struct Sight<'a> {
     /// Who has which address.
     pub(super) addresses: &'a Addresses,
     /// What people added.
-    pub(super) records: &'a BTreeMap<String, RecordSet>,
+    pub(super) added: &'a Added,
     /// What is wanted.
     pub(super) stacks: &'a [Arc<Stack>],
     /// The nodes.
     pub(super) nodes: &'a [Seen],
 }
 
+/// The records that people added.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Added {
+    /// Those that can be read.
+    pub(super) records: Arc<Vec<Record>>,
+    /// What cannot be, in words.
+    pub(super) bad: Vec<String>,
+}
+
+impl Added {
+    /// Reads them. There may be very many.
+    pub(super) fn read(sets: &BTreeMap<String, RecordSet>, zone: &Name) -> Self {
+        let (mut read, mut bad) = (Vec::new(), Vec::new());
+        for (object, set) in sets {
+            match records(object, set, zone) {
+                Ok(records) => read.extend(records),
+                Err(fault) => bad.push(format!("{fault}; it was added, and is left out")),
+            }
+        }
+        Self {
+            records: Arc::new(read),
+            bad,
+        }
+    }
+}
+
 /// How the zone begins.
 ///
 /// # Errors
+/// In words, if its name is none, or somebody cannot be written to.
+pub(in crate::agent::director) fn start(settings: &Director) -> Result<Start, String> {
+    match begin(settings)? {
+        (start, None) => Ok(start),
+        (_, Some(why)) => Err(why),
+    }
+}
+
+/// The same as far as it goes: names are found whoever cares for the zone. What is wrong with him is said.
+///
+/// # Errors
 /// In words, if its name is none.
-pub(super) fn start(settings: &Director) -> Result<Start, String> {
+pub(super) fn begin(settings: &Director) -> Result<(Start, Option<String>), String> {
     let origin: Name = settings.zone.parse()?;
     let mut start = Start::new(origin);
-    if let Some((person, host)) = settings.contact.rsplit_once('@') {
-        // A dot before the `@` is no end of a label (RFC 1035 section 8).
-        let contact = format!("{}.{host}", person.replace('.', "\\."));
-        start.contact = contact.parse()?;
+    let mut wrong = None;
+    match contact(&settings.contact) {
+        Ok(contact) => start.contact = contact.unwrap_or(start.contact),
+        Err(why) => wrong = Some(why),
     }
-    Ok(start)
+    Ok((start, wrong))
+}
+
+/// An e-mail address as a name (RFC 1035 section 8); none if it is empty.
+fn contact(text: &str) -> Result<Option<Name>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let wrong = || format!("contact: {text:?} is no e-mail address such as it@example.org");
+    let (person, host) = text.rsplit_once('@').ok_or_else(wrong)?;
+    let host: Name = host.parse().map_err(|_| wrong())?;
+    if !host.is_host() || host == Name::root() {
+        return Err(wrong());
+    }
+    // A dot before the `@` is no end of a label.
+    let name = format!("{}.{host}", person.replace('.', "\\."));
+    name.parse().map(Some).map_err(|_| wrong())
 }
 
 /// The records that one object stands for.
@@ -74,16 +129,8 @@ pub(super) fn records(object: &str, set: &RecordSet, zone: &Name) -> Result<Vec<
 }
 
 impl Sight<'_> {
-    /// What the zone is made of; and in words what was added and cannot be read.
-    pub(super) fn entries(&self, zone: &Name) -> (Entries, Vec<String>) {
-        let mut words = Vec::new();
-        let mut fixed = Vec::new();
-        for (object, set) in self.records {
-            match records(object, set, zone) {
-                Ok(records) => fixed.extend(records),
-                Err(fault) => words.push(format!("{fault}; it was added, and is left out")),
-            }
-        }
+    /// What the zone is made of.
+    pub(super) fn entries(&self) -> Entries {
         let mut services = self.addressed();
         services.extend(self.published(&services));
         services.extend(self.containers());
@@ -92,13 +139,17 @@ impl Sight<'_> {
             addresses: node.addresses.clone(),
             serves: node.serves,
         });
-        let entries = Entries {
+        Entries {
             services,
             nodes: nodes.collect(),
-            fixed,
+            fixed: Arc::clone(&self.added.records),
             ttl: self.settings.ttl,
-        };
-        (entries, words)
+        }
+    }
+
+    /// Services that have no address of their own, but whose ports every node publishes.
+    pub(super) fn published_only(&self) -> Vec<Service> {
+        self.published(&self.addressed())
     }
 
     fn stack(&self, name: &str) -> Option<&Stack> {
@@ -299,6 +350,11 @@ pub(super) fn reached_at(listed: &[String], given: &BTreeSet<IpAddr>) -> Vec<IpA
 pub(super) fn shown<T: std::str::FromStr>(networks: &[network::Cidr]) -> Vec<T> {
     let each = networks.iter().map(ToString::to_string);
     each.filter_map(|n| n.parse().ok()).collect()
+}
+
+/// Ranges as the library takes them.
+pub(super) fn spans(ranges: &[Range]) -> Vec<Span> {
+    ranges.iter().map(|r| r.first()..=r.last()).collect()
 }
 
 #[cfg(test)]

@@ -11,7 +11,9 @@ mod routes;
 mod served;
 mod versions;
 
+pub(super) use entries::start;
 pub(super) use here::addresses as addresses_here;
+pub(super) use records::merged;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -21,7 +23,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
-use wharfie_core::director::{self, Director};
+use wharfie_core::director::{self, Director, Range};
 use wharfie_core::network::Cidr;
 use wharfie_core::report::NetworkFault;
 use wharfie_edge::zone::{
@@ -32,7 +34,8 @@ use wharfie_edge::zone::{
 use super::DirectorBook;
 use crate::agent::keeper::Keeper;
 use crate::api::NodeState;
-use entries::{Seen, Sight, reached_at, shown, start};
+use entries::{Added, Seen, Sight, begin, reached_at, shown, spans};
+use records::Sets;
 use versions::Versions;
 
 pub(in crate::agent) use routes::routes as api;
@@ -56,6 +59,8 @@ struct Plan {
     entries: Entries,
     /// Networks with reverse zones.
     reverse: Vec<Cidr>,
+    /// Addresses whose names are ours.
+    named: Vec<Range>,
 }
 
 /// Who may do what.
@@ -77,7 +82,9 @@ struct Keeping {
     zones: Vec<Arc<Zone>>,
     /// What of the plan cannot be.
     conflicts: Vec<String>,
-    /// What was added and cannot be read.
+    /// What was added, as it was read last, and of what.
+    added: Option<(Arc<Sets>, Name, Arc<Added>)>,
+    /// What of it cannot be read.
     bad: Vec<String>,
     /// What of the rights cannot be.
     wrong: Vec<String>,
@@ -117,14 +124,14 @@ pub(in crate::agent) async fn keep(keeper: Arc<Keeper>) {
             continue;
         }
         let mut faults = BTreeSet::new();
-        let pause = match start(settings) {
+        let pause = match begin(settings) {
             Err(why) => {
-                keeping = None;
-                keeper.show_zone(None);
+                // What was answered before goes on: an old zone is better than none.
                 faults.insert(format!("zone {}: {why}", settings.zone));
                 LOOK
             }
-            Ok(start) => {
+            Ok((start, wrong)) => {
+                faults.extend(wrong.map(|why| format!("zone {}: {why}", settings.zone)));
                 let keeping = match &mut keeping {
                     Some(keeping) => keeping,
                     None => keeping.insert(Keeping::new(keeper.zone_versions().await)),
@@ -164,6 +171,7 @@ impl Keeping {
             rights: None,
             zones: Vec::new(),
             conflicts: Vec::new(),
+            added: None,
             bad: Vec::new(),
             wrong: Vec::new(),
             wanted: BTreeSet::new(),
@@ -190,18 +198,19 @@ impl Keeping {
             .into_values()
             .map(|e| e.stack)
             .collect();
+        let added = self.added(book, &origin).await;
         let sight = Sight {
             settings,
             addresses: &book.addresses,
-            records: &book.records,
+            added: &added,
             stacks: &stacks,
             nodes: &nodes,
         };
-        let (entries, bad) = sight.entries(&origin);
         let plan = Plan {
             start,
-            entries,
+            entries: sight.entries(),
             reverse: settings.reversed(),
+            named: settings.named(),
         };
         let rights = Rights::of(settings);
         let peers = keeper.peers_of_zones();
@@ -216,8 +225,8 @@ impl Keeping {
                 made
             }
         };
-        if self.bad != bad {
-            self.bad = bad;
+        if self.bad != added.bad {
+            self.bad.clone_from(&added.bad);
             changed = true;
         }
         let zones = self.next(contents, book.changed, &peers);
@@ -239,6 +248,25 @@ impl Keeping {
         }
         self.versions.note(keeper, &self.zones).await;
         answers
+    }
+
+    /// What people added. It is read again only when it is something else: there may be very much.
+    async fn added(&mut self, book: &DirectorBook, origin: &Name) -> Arc<Added> {
+        let known = self.added.as_ref();
+        let known = known.filter(|(sets, of, _)| Arc::ptr_eq(sets, &book.records) && of == origin);
+        if let Some((_, _, added)) = known {
+            return Arc::clone(added);
+        }
+        let (sets, of) = (Arc::clone(&book.records), origin.clone());
+        let read = tokio::task::spawn_blocking(move || Added::read(&sets, &of));
+        // It ends early only if it panics.
+        let added = Arc::new(read.await.unwrap_or_default());
+        self.added = Some((
+            Arc::clone(&book.records),
+            origin.clone(),
+            Arc::clone(&added),
+        ));
+        added
     }
 
     /// The zones with their contents, each of which is the old one if nothing changed.
@@ -319,7 +347,7 @@ async fn made(plan: Plan) -> (Vec<Content>, Vec<String>) {
     let work = move || {
         let (content, mut words) = plan.entries.forward(plan.start);
         let reverse: Vec<_> = shown(&plan.reverse);
-        let (back, more) = reverse_zones(&content, &reverse);
+        let (back, more) = reverse_zones(&content, &reverse, &spans(&plan.named));
         words.extend(more);
         let mut contents = vec![content];
         contents.extend(back);

@@ -104,6 +104,47 @@ fn put(sets: &mut Sets, object: String, record: &Record, fresh: bool) {
     }
 }
 
+/// What of the sets that are there is replaced by others, in words.
+///
+/// # Errors
+/// They cannot stand beside what stays.
+pub(in crate::agent::director) fn merged(
+    before: &Sets,
+    new: &Sets,
+) -> Result<Vec<String>, Failure> {
+    if new.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut after = before.clone();
+    after.extend(
+        new.iter()
+            .map(|(object, set)| (object.clone(), set.clone())),
+    );
+    let names = new.keys().filter_map(|object| record_of_name(object));
+    let names = names.map(|(name, _)| name.to_owned()).collect();
+    if let Some((name, others)) = clashes(&after, &names).first() {
+        return Err(Failure::usage(format!(
+            "{name} would be a CNAME and have {others}: beside a CNAME there is nothing else"
+        ))
+        .help(format!(
+            "`wharfie dns rm {name}` removes what was added before"
+        )));
+    }
+    let both = new
+        .iter()
+        .filter_map(|(object, set)| Some((object, before.get(object)?, set)));
+    let other = both.filter(|(_, old, set)| old != set);
+    let words = other.map(|(object, old, set)| {
+        let shown = |set: &RecordSet| format!("{} {}", set.ttl, set.values.join(", "));
+        format!(
+            "record {object} {} is replaced by {}",
+            shown(old),
+            shown(set)
+        )
+    });
+    Ok(words.collect())
+}
+
 /// What is there after something was added.
 ///
 /// # Errors
@@ -263,6 +304,33 @@ mod tests {
     }
 
     #[test]
+    fn what_is_taken_over_replaces_the_same_name_and_type_only() {
+        let sets = |all: &[(&str, &str)]| -> Sets {
+            let set = |value: &str| RecordSet {
+                ttl: 60,
+                values: vec![value.to_owned()],
+            };
+            let each = all.iter().map(|(o, v)| ((*o).to_owned(), set(v)));
+            each.collect()
+        };
+        let before = sets(&[
+            ("www A", "192.0.2.1"),
+            ("www TXT", "\"x\""),
+            ("old A", "192.0.2.2"),
+        ]);
+        let words = merged(
+            &before,
+            &sets(&[("www A", "192.0.2.3"), ("old A", "192.0.2.2")]),
+        );
+        assert_eq!(
+            words.unwrap(),
+            ["record www A 60 192.0.2.1 is replaced by 60 192.0.2.3"]
+        );
+        let clash = merged(&before, &sets(&[("old CNAME", "x.")])).unwrap_err();
+        assert!(clash.text().starts_with("old would be a CNAME and have A"));
+    }
+
+    #[test]
     fn records_are_added_and_removed() {
         let zone = zone();
         let one = add(&Sets::new(), &adding("WWW", "a", &["192.0.2.1"]), &zone).unwrap();
@@ -324,7 +392,7 @@ mod tests {
                 "@",
                 "NS",
                 "ns",
-                "NS of the zone itself are made by the cluster",
+                "servers of the zone that have a name in it are made by the cluster",
             ),
             ("x", "A", "192.0.2.1\ny A 192.0.2.2", "a record is one line"),
             ("x", "TXT", "\"open", "the quotes are not closed"),

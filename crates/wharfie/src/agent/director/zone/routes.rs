@@ -13,7 +13,7 @@ use wharfie_cluster::Key;
 use wharfie_core::director::{RECORD, RecordSet};
 use wharfie_edge::zone::{Entries, Name, Record, export, kind_name, show};
 
-use super::entries::{records, start};
+use super::entries::{begin, records};
 use super::records::{Sets, add, lines, read_in, remove};
 use super::served::Served;
 use crate::agent::http::{self, refused};
@@ -161,9 +161,9 @@ impl Keeper {
                 "`wharfie director init --zone apps.example.org` sets the one that IT delegates",
             )
         })?;
-        let start = start(settings);
-        let start = start.map_err(|why| Failure::failed(format!("zone {}: {why}", settings.zone)));
-        Ok(start?.origin)
+        let begun = begin(settings);
+        let begun = begun.map_err(|why| Failure::failed(format!("zone {}: {why}", settings.zone)));
+        Ok(begun?.0.origin)
     }
 
     /// Changes what was added to the zone.
@@ -175,7 +175,7 @@ impl Keeper {
     ) -> Result<Edited, Failure> {
         let zone = self.zone_name()?;
         let book = self.book.director();
-        let before = &book.records;
+        let before = &*book.records;
         let (after, mut notes) = change(before, &zone)?;
         notes.extend(self.new_conflicts(before, &after, &zone));
         let (old, new) = (lines(before), lines(&after));
@@ -209,7 +209,7 @@ impl Keeper {
                 .iter()
                 .filter_map(|(o, set)| records(o, set, zone).ok());
             let entries = Entries {
-                fixed: read.flatten().collect(),
+                fixed: Arc::new(read.flatten().collect()),
                 ..served.entries.clone()
             };
             entries.forward(begin.clone()).1

@@ -3,9 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use wharfie_core::report::ServedZone;
-use wharfie_edge::zone::{Entries, Zone};
+use wharfie_edge::zone::{Entries, Name, Service, Zone};
 
 use super::Keeping;
+use super::entries::{Added, Sight};
 use crate::agent::keeper::Keeper;
 
 /// What is answered.
@@ -45,6 +46,24 @@ impl Keeping {
 }
 
 impl Keeper {
+    /// Services that have no address of their own, but whose ports every node publishes.
+    pub(in crate::agent::director) fn published_services(&self) -> Vec<Service> {
+        let book = self.book.director();
+        let Some(settings) = &book.settings else {
+            return Vec::new();
+        };
+        let stacks: Vec<_> = self.book.stacks().into_values().map(|e| e.stack).collect();
+        let sight = Sight {
+            settings,
+            addresses: &book.addresses,
+            added: &Added::default(),
+            stacks: &stacks,
+            // Who answers for which zone makes no difference to them.
+            nodes: &self.nodes_for_zone(&book, &Name::root(), false),
+        };
+        sight.published_only()
+    }
+
     /// Lets others see what is answered, and tells them if it is another version.
     pub(super) fn show_zone(&self, served: Option<Served>) {
         let before = self.served_zones();

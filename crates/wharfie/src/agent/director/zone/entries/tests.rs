@@ -52,14 +52,15 @@ fn names(
         ((*object).to_owned(), set)
     });
     let start = start(&settings).unwrap();
+    let added = Added::read(&records.collect(), &start.origin);
     let sight = Sight {
         settings: &settings,
         addresses: &addresses.collect(),
-        records: &records.collect(),
+        added: &added,
         stacks,
         nodes,
     };
-    let (entries, mut words) = sight.entries(&start.origin);
+    let (entries, mut words) = (sight.entries(), added.bad.clone());
     let origin = start.origin.clone();
     let (content, more) = entries.forward(start);
     words.extend(more);
@@ -250,4 +251,21 @@ fn addresses_of_services_are_no_nodes_own() {
         .map(ToString::to_string)
         .collect();
     assert_eq!(all, ["10.0.0.5", "fd00::5"]);
+}
+
+#[test]
+fn a_zone_is_answered_whoever_cares_for_it() {
+    let settings = |contact: &str| Director {
+        zone: "apps.example.org".to_owned(),
+        contact: contact.to_owned(),
+        ..Director::default()
+    };
+    let (begun, wrong) = begin(&settings("it.desk@example.org")).unwrap();
+    assert_eq!(
+        (begun.contact.to_string().as_str(), wrong),
+        ("it\\.desk.example.org.", None)
+    );
+    let (begun, wrong) = begin(&settings("it@example..org")).unwrap();
+    assert_eq!(begun, begin(&settings("")).unwrap().0);
+    assert!(wrong.unwrap().contains("is no e-mail address"));
 }

@@ -25,6 +25,17 @@ pub(crate) const TOOLS: &str = concat!(
 "
 );
 
+/// It publishes the port that the index page has.
+const WWW: &str = concat!(
+    serves!("exec httpd -f -h /w -p 80"),
+    "services:
+  www:
+    <<: *serve
+    hostname: www
+    ports: ['80:80']
+"
+);
+
 /// The addresses of a lab's network that nobody has.
 pub(crate) fn range(of: &Node) -> String {
     let [a, b, c, _] = of.host.address().octets();
@@ -106,6 +117,34 @@ fn services_have_addresses_that_follow_them() {
     h1.ok(format!("exec jenkins wget -qO- http://{}:8080/cgi-bin/who", at[0]).as_str())
         .says(["jenkins"]);
 
+    // The index page makes way for a service that publishes its port.
+    let pages_are_there = || {
+        for node in [h1, h2, h3] {
+            soon(|| {
+                let url = format!("http://{}/", node.host.address());
+                let (_, said) = user.http_get(&url)?;
+                ensure!(said.contains("<h1>Services</h1>"), "{said}");
+                Ok(())
+            });
+        }
+    };
+    pages_are_there();
+    h1.write("www.yaml", WWW);
+    h1.ok("-p www -f www.yaml up -d");
+    for node in [h1, h2, h3] {
+        let at = node.host.address();
+        let said = soon(|| who(&user, at, 80));
+        assert_eq!(said, ("www".to_owned(), user.address().to_string()));
+    }
+    soon(|| {
+        let said = h2.run("director status").stdout;
+        let why = "the index page is not at port 80, which www/www publishes";
+        ensure!(said.contains(why), "{said}");
+        Ok(())
+    });
+    h1.ok("-p www -f www.yaml down -t 0");
+    pages_are_there();
+
     // The host that holds an address dies: the service starts on another one, and its address is there.
     let held = line(h1, &owners[1]).unwrap()["Node"]
         .as_str()
@@ -169,7 +208,16 @@ fn addresses_are_asked_for_probed_and_kept() {
     let user = cluster.lab().client("user").unwrap();
     let [a, b, c, _] = h1.host.address().octets();
     let at = |last: u8| Ipv4Addr::new(a, b, c, last);
+    // The index page leaves the port of a container alone.
+    docker(h1, "run -d --name front -p 80:80 busybox httpd -f");
     h1.ok(format!("director init --range {} --default all", range(h1)).as_str());
+    soon(|| {
+        let said = h1.run("director status").stdout;
+        let why = "the index page is not at port 80, which container front publishes";
+        ensure!(said.contains(why), "{said}");
+        Ok(())
+    });
+    docker(h1, "rm -f front");
     // Another machine has one of them.
     let taken = at(155);
     user.run(

@@ -95,6 +95,8 @@ pub(in crate::agent) async fn keep(keeper: Arc<Keeper>) {
             }
             continue;
         }
+        // Before all that takes its time: a container is about to be started that needs the port.
+        page.make_way(&keeper, director.page);
         let repair = repaired.elapsed() >= REPAIR;
         if repair {
             repaired = Instant::now();

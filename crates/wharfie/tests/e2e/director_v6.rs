@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use wharfie_lab::{EngineKind, Lab, Machine};
 
@@ -94,26 +94,31 @@ fn tcp(from: &Machine, at: IpAddr) -> Result<(String, String)> {
 }
 
 /// Who asks by UDP, as the server says.
-fn udp(from: &Machine, at: IpAddr) -> Result<String> {
+pub(crate) fn udp(from: &Machine, at: impl Into<IpAddr>, port: u16) -> Result<String> {
+    let at = at.into();
     from.inside(|| {
         let socket = UdpSocket::bind("[::]:0")?;
         socket.set_read_timeout(Some(Duration::from_secs(2)))?;
-        socket.send_to(b"who", (at, UDP))?;
+        let to = match at {
+            IpAddr::V4(at) => at.to_ipv6_mapped(),
+            IpAddr::V6(at) => at,
+        };
+        socket.send_to(b"who", (to, port))?;
         let mut answer = [0; 100];
         let (length, by) = socket.recv_from(&mut answer)?;
-        ensure!(by.ip() == at, "{by} answers for {at}");
+        ensure!(by.ip() == to, "{by} answers for {at}");
         Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
     })?
 }
 
 /// Says by UDP who asks, in a container of a node.
-struct Echo {
+pub(crate) struct Echo {
     ended: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Echo {
-    fn begin(node: &Node, container: &str) -> Result<Self> {
+    pub(crate) fn begin(node: &Node, container: &str, port: u16) -> Result<Self> {
         let engine = node.host.engine();
         let seen = engine.api("GET", &format!("/containers/{container}/json"), None)?;
         let pid = seen["State"]["Pid"].as_u64().context("it does not run")?;
@@ -122,7 +127,7 @@ impl Echo {
         let end = Arc::clone(&ended);
         let thread = std::thread::spawn(move || {
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-            let socket = UdpSocket::bind(("::", UDP)).unwrap();
+            let socket = UdpSocket::bind(("::", port)).unwrap();
             let wait = Duration::from_millis(100);
             socket.set_read_timeout(Some(wait)).unwrap();
             let mut asked = [0; 100];
@@ -248,8 +253,8 @@ fn both_families(kind: EngineKind) {
     };
     let dead = held().unwrap();
     {
-        let _echo = Echo::begin(dead, "toolbox-artifactory-1").unwrap();
-        assert_eq!(soon(|| udp(&user, at[1])), own.to_string());
+        let _echo = Echo::begin(dead, "toolbox-artifactory-1", UDP).unwrap();
+        assert_eq!(soon(|| udp(&user, at[1], UDP)), own.to_string());
     }
 
     // Names lead there, and back.
@@ -330,10 +335,11 @@ fn ranges_may_be_of_ipv6_only() {
     });
     // Containers of no stack.
     docker(h1, "run -d --name four busybox httpd -f -p 8080");
-    docker(
-        h1,
-        "run -d --name both --network six_default busybox httpd -f -p [::]:8080",
-    );
+    let both = |name: &str| {
+        let server = "--network six_default busybox httpd -f -p [::]:8080";
+        docker(h1, &format!("run -d --name {name} {server}"));
+    };
+    both("both");
     let both = soon(|| v6_of(h1, "both"));
     soon(|| user.http_get(&format!("http://{}/", shown(both))));
     soon(|| {
@@ -342,4 +348,31 @@ fn ranges_may_be_of_ipv6_only() {
         ensure!(said.stdout.contains(why), "{said}");
         Ok(())
     });
+
+    // Without an address of the device's own nobody can be asked who has one: none is used then, and those of
+    // the other family are.
+    let device = h1.host.machine().interface();
+    let link = |words: &[&str]| {
+        let words = words.iter().chain(&["dev", device]);
+        h1.host.machine().run("ip", words).unwrap()
+    };
+    link(&["-6", "addr", "flush", "scope", "link"]);
+    h1.ok(format!("{init} --range {}", range(h1)).as_str());
+    both("late");
+    let (v4, v6) = soon(|| match addresses(h1, "late")? {
+        (Some(v4), Some(v6)) => Ok((v4, v6)),
+        found => bail!("{found:?}"),
+    });
+    soon(|| user.http_get(&format!("http://{}/", shown(v4))));
+    soon(|| {
+        let said = h1.run("director status");
+        let why = format!("nobody can be asked who has {v6}, so it is not used");
+        ensure!(said.stdout.contains(&why), "{said}");
+        Ok(())
+    });
+    let has_it = || link(&["-6", "addr", "show"]).contains(&format!(" {v6}/128"));
+    assert!(!has_it());
+    link(&["-6", "addr", "add", "fe80::99/64"]);
+    soon(|| user.http_get(&format!("http://{}/", shown(v6))));
+    assert!(has_it());
 }

@@ -37,9 +37,8 @@ impl Users {
         // Those of stacks go by what is wanted: the port is free for them before they are started.
         for container in containers.iter().filter(|c| c.revision.is_empty()) {
             let mut ports = container.ports.iter();
-            let has = ports.any(|p| {
-                p.public == Some(port) && p.protocol == "tcp" && is_on_networks(&p.ip)
-            });
+            let has = ports
+                .any(|p| p.public == Some(port) && p.protocol == "tcp" && is_on_networks(&p.ip));
             // One that is stopped wants it back when it is started.
             if has || self.containers.contains_key(&container.id) {
                 let seen = (container.name.clone(), now);
@@ -134,8 +133,7 @@ mod tests {
     #[test]
     fn a_container_keeps_its_port_over_restarts() {
         let mut users = Users::default();
-        let mut says =
-            |containers: &[ReportedContainer], now| users.of(80, [], containers, now);
+        let mut says = |containers: &[ReportedContainer], now| users.of(80, [], containers, now);
         assert_eq!(says(&[container("1", "", None)], 0), None, "not published");
         assert_eq!(says(&[container("1", "127.0.0.1", Some(80))], 0), None);
         let here = says(&[container("1", "0.0.0.0", Some(80))], 0);

@@ -249,7 +249,8 @@ fn one(
     });
     if families.is_empty() {
         return Err(Why::None(format!(
-            "{owner} has no address: {}, and the director's ranges have no others",
+            "{} has no address: {}, and the director's ranges have no others",
+            owner.called(),
             Families::lacking(director.ranges.iter().all(|r| r.range.is_ipv6()))
         )));
     }
@@ -312,12 +313,13 @@ fn one(
         }
     }
     if address.all().next().is_none() {
+        let called = owner.called();
         return Err(Why::None(match node {
             None => format!(
-                "{text} has no address: no node that answers is on the network of the director's ranges, by a device that is up"
+                "{called} has no address: no node that answers is on the network of the director's ranges, by a device that is up"
             ),
             Some(_) => format!(
-                "{text} has no address: all in the director's ranges are given away; `wharfie director init` takes more"
+                "{called} has no address: all in the director's ranges are given away; `wharfie director init` takes more"
             ),
         }));
     }
@@ -384,9 +386,10 @@ fn check_asked(
     }
     match taken.of.get(&asked) {
         // Who did not ask for it gets another one.
-        Some((Rank(false, _), other)) if other != owner => {
-            Err(Why::Asked(format!("{what} is that of {other} already")))
-        }
+        Some((Rank(false, _), other)) if other != owner => Err(Why::Asked(format!(
+            "{what} is that of {} already",
+            other.called()
+        ))),
         _ => Ok(()),
     }
 }
@@ -407,11 +410,11 @@ fn missed(
     }
     let why = match taken.of.get(&reserved) {
         _ if lan.taken.contains(&reserved) => "another machine of the network uses it".to_owned(),
-        Some((_, other)) if *other != claim.owner => format!("{other} has it"),
+        Some((_, other)) if *other != claim.owner => format!("{} has it", other.called()),
         _ if director.is_excluded(reserved) => "it is excluded".to_owned(),
         _ => format!("{} cannot hold it", lan.name(&address.node)),
     };
-    let owner = &claim.owner;
+    let owner = claim.owner.called();
     Some(format!(
         "{owner} does not have {reserved}, which is reserved for its name: {why}"
     ))

@@ -372,8 +372,8 @@ fn addresses_are_asked_for_probed_and_kept() {
     let machine = h1.host.machine();
     machine.run("nft", ["flush", "ruleset"]).unwrap();
     soon(|| {
-        let rules = machine.run("nft", ["list", "ruleset"])?;
-        ensure!(rules.contains("wharfie_director"), "{rules}");
+        let tables = machine.run("nft", ["list", "tables"])?;
+        ensure!(tables.contains("wharfie_director"), "{tables}");
         user.http_get(&format!("http://{last}:8080/"))
     });
 }

@@ -335,11 +335,11 @@ fn ranges_may_be_of_ipv6_only() {
     });
     // Containers of no stack.
     docker(h1, "run -d --name four busybox httpd -f -p 8080");
-    let both = |name: &str| {
+    let starts = |name: &str| {
         let server = "--network six_default busybox httpd -f -p [::]:8080";
         docker(h1, &format!("run -d --name {name} {server}"));
     };
-    both("both");
+    starts("both");
     let both = soon(|| v6_of(h1, "both"));
     soon(|| user.http_get(&format!("http://{}/", shown(both))));
     soon(|| {
@@ -353,12 +353,12 @@ fn ranges_may_be_of_ipv6_only() {
     // the other family are.
     let device = h1.host.machine().interface();
     let link = |words: &[&str]| {
-        let words = words.iter().chain(&["dev", device]);
+        let words = words.iter().copied().chain(["dev", device]);
         h1.host.machine().run("ip", words).unwrap()
     };
     link(&["-6", "addr", "flush", "scope", "link"]);
     h1.ok(format!("{init} --range {}", range(h1)).as_str());
-    both("late");
+    starts("late");
     let (v4, v6) = soon(|| match addresses(h1, "late")? {
         (Some(v4), Some(v6)) => Ok((v4, v6)),
         found => bail!("{found:?}"),

@@ -371,11 +371,7 @@ fn addresses_are_asked_for_probed_and_kept() {
     // Somebody takes all rules away: what leads to addresses is back.
     let machine = h1.host.machine();
     machine.run("nft", ["flush", "ruleset"]).unwrap();
-    soon(|| {
-        let tables = machine.run("nft", ["list", "tables"])?;
-        ensure!(tables.contains("wharfie_director"), "{tables}");
-        user.http_get(&format!("http://{last}:8080/"))
-    });
+    soon(|| user.http_get(&format!("http://{last}:8080/")));
 }
 
 /// What a team has: several with the same ports, none of them mapped.

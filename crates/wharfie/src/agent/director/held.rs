@@ -282,7 +282,7 @@ impl Held {
                     done.failed.push(match words.is_empty() {
                         true => e.to_string(),
                         false => format!(
-                            "nobody can be asked who has {}, so it is not used: {e}",
+                            "{} not used yet, as nobody can be asked who has what: {e}",
                             words.join(", ")
                         ),
                     });

@@ -61,6 +61,8 @@ pub enum LanAddress {
     No,
     /// One of those that there are, or these.
     Yes(Vec<IpAddr>),
+    /// It says something else, which nobody understands.
+    Wrong,
 }
 
 impl LanAddress {
@@ -72,8 +74,10 @@ impl LanAddress {
             "true" | "yes" | "auto" => Self::Yes(Vec::new()),
             "false" | "no" | "none" => Self::No,
             text => {
-                let parts = text.split([' ', ',']).filter_map(|p| p.parse().ok());
-                Self::Yes(parts.collect())
+                let parts = text.split([' ', ',']);
+                let parts = parts.filter(|p| !matches!(*p, "" | "true"));
+                let all: Result<_, _> = parts.map(str::parse).collect();
+                all.map_or(Self::Wrong, Self::Yes)
             }
         }
     }
@@ -211,6 +215,13 @@ mod tests {
             one(both),
             LanAddress::Yes(vec![at("10.0.0.5"), at("fd00::5")])
         );
+        assert_eq!(
+            LanAddress::read(" 10.0.0.5, fd00::5"),
+            LanAddress::Yes(vec![at("10.0.0.5"), at("fd00::5")])
+        );
+        for wrong in ["10.0.0.999", "10.0.0.5 ten", "maybe"] {
+            assert_eq!(LanAddress::read(wrong), LanAddress::Wrong, "{wrong}");
+        }
         let p = Project::default();
         assert_eq!(address(&p, &Service::default()), LanAddress::Unsaid);
     }

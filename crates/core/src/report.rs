@@ -1,6 +1,6 @@
 //! What a node says of itself to the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -64,12 +64,16 @@ pub struct Report {
     /// Tasks that are not well, by stack.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub troubles: BTreeMap<String, Vec<Trouble>>,
-    /// Addresses in the director's ranges that another machine was seen to use.
+    /// Addresses in the director's ranges that another machine was seen to use, or that are the node's own.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub taken: Vec<IpAddr>,
     /// Hardware addresses of the devices on which the director's addresses are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub macs: Vec<Mac>,
+    /// Devices on which they can be: those that are up and have a cable. Not said before that was looked, nor by
+    /// older versions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub devices: Option<BTreeSet<String>>,
     /// Zones that it answers for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub zones: Vec<ServedZone>,

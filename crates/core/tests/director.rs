@@ -414,3 +414,161 @@ fn what_cannot_be_read_is_left_alone() {
         "{changes:?}"
     );
 }
+
+#[test]
+fn a_node_without_its_device_holds_nothing() {
+    let mut director = director(&["10.0.0.11-10.0.0.30"]);
+    director.device = "ens3".to_owned();
+    let devices = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
+    let mut lan = lan();
+    lan.devices = [
+        ("n1".to_owned(), devices(&["ens3"])),
+        ("n2".to_owned(), devices(&["eth0"])),
+    ]
+    .into();
+    // Its task is on the one, which the other reaches.
+    let far = |reaches| {
+        let mut claim = claim("web", &[], &["n1", "n2"]);
+        claim.candidates[0].ready = 0;
+        claim.candidates[0].tasks = 0;
+        claim.candidates[0].reaches = reaches;
+        [claim]
+    };
+    let mut all = Addresses::new();
+    let owner = Owner::service("shop", "web");
+    apply(&given(&far(true), &all, &director, &lan, 1), &mut all);
+    assert_eq!(all[&owner].node, "n1");
+    // It says nothing of its devices: the one that people said counts.
+    lan.devices.remove("n2");
+    apply(&given(&far(false), &all, &director, &lan, 2), &mut all);
+    assert_eq!(all[&owner].node, "n2");
+    // Its cable is pulled. As long as nobody else leads to the task it stays.
+    lan.devices.insert("n2".to_owned(), devices(&[]));
+    let changes = given(&far(false), &all, &director, &lan, 3);
+    assert_eq!(changes, Changes::default());
+    apply(&given(&far(true), &all, &director, &lan, 3), &mut all);
+    assert_eq!(all[&owner].node, "n1");
+    // Who has only that node gets none.
+    let alone = given(&[claim("db", &[], &["n2"])], &all, &director, &lan, 4);
+    assert!(
+        alone.faults[0].contains("by a device that is up"),
+        "{alone:?}"
+    );
+}
+
+#[test]
+fn nobody_gets_the_ends_of_a_subnet() {
+    let (lan, mut all) = (lan(), Addresses::new());
+    for range in ["10.0.0.253-10.0.0.255", "10.0.0.0-10.0.0.2"] {
+        let director = director(&[range]);
+        let claims: Vec<Claim> = ["a", "b", "c"].map(|s| claim(s, &[], &["n1"])).into();
+        let changes = given(&claims, &Addresses::new(), &director, &lan, 1);
+        assert_eq!(changes.put.len(), 2, "{changes:?}");
+        let had: BTreeSet<IpAddr> = changes.put.values().flat_map(Address::all).collect();
+        assert!(!had.contains(&"10.0.0.255".parse().unwrap()), "{had:?}");
+        assert!(!had.contains(&"10.0.0.0".parse().unwrap()), "{had:?}");
+    }
+    let director = director(&["10.0.0.250-10.0.0.255"]);
+    let asked = [claim("web", &["10.0.0.255"], &["n1"])];
+    assert_eq!(
+        given(&asked, &all, &director, &lan, 1).refused,
+        [
+            "services.web.x-wharfie.address: 10.0.0.255 is an end of 10.0.0.0/24: no machine can have it"
+        ]
+    );
+    // Who has one from before gets another.
+    let owner = Owner::service("shop", "web");
+    let old = Address {
+        v4: Some([10, 0, 0, 255].into()),
+        node: "n1".to_owned(),
+        ..Address::default()
+    };
+    all.insert(owner, old);
+    apply(
+        &given(&[claim("web", &[], &["n1"])], &all, &director, &lan, 2),
+        &mut all,
+    );
+    assert_ne!(at(&all, "web"), ["10.0.0.255"]);
+}
+
+#[test]
+fn what_is_reserved_for_a_name_is_nobody_elses() {
+    let mut director = director(&["10.0.0.11-10.0.0.12"]);
+    let ip: IpAddr = "10.0.0.11".parse().unwrap();
+    director.reserved = [("web".to_owned(), ip)].into();
+    let (mut lan, mut all) = (lan(), Addresses::new());
+    let says = |claims: &[Claim], all: &Addresses, lan: &Lan| given(claims, all, &director, lan, 5);
+    // Neither is it given to others, nor may they ask for it.
+    let others = ["a", "b"].map(|s| claim(s, &[], &["n1"]));
+    let changes = says(&others, &all, &lan);
+    assert_eq!((changes.put.len(), changes.faults.len()), (1, 1));
+    let asked = [claim("db", &["10.0.0.11"], &["n1"])];
+    assert_eq!(
+        says(&asked, &all, &lan).refused,
+        ["services.db.x-wharfie.address: 10.0.0.11 is reserved for web"]
+    );
+    // Its name has it, by itself or because the file says so.
+    for asked in [&[][..], &["10.0.0.11"]] {
+        let changes = says(&[claim("web", asked, &["n1"])], &all, &lan);
+        assert_eq!(at(&changes.put, "web"), ["10.0.0.11"]);
+        assert_eq!(changes.faults, Vec::<String>::new());
+    }
+    // Somebody has it from before the reservation: he gives way, and meanwhile it is said.
+    let old = Address {
+        v4: Some([10, 0, 0, 11].into()),
+        node: "n1".to_owned(),
+        since: 1,
+        ..Address::default()
+    };
+    all.insert(Owner::service("shop", "a"), old);
+    let both = [claim("web", &[], &["n1"]), claim("a", &[], &["n1"])];
+    let changes = says(&both, &all, &lan);
+    let why = "shop/web does not have 10.0.0.11, which is reserved for its name: shop/a has it";
+    assert_eq!(changes.faults[0], why, "{changes:?}");
+    apply(&says(&both[1..], &Addresses::new(), &lan), &mut all);
+    apply(&says(&both, &all, &lan), &mut all);
+    assert_eq!(at(&all, "web"), ["10.0.0.11"]);
+    assert_eq!(says(&both, &all, &lan), Changes::default());
+    // Another machine has it.
+    lan.taken.insert(ip);
+    let changes = says(&both[..1], &Addresses::new(), &lan);
+    assert_eq!(at(&changes.put, "web"), ["10.0.0.12"]);
+    assert!(
+        changes.faults[0].ends_with("another machine of the network uses it"),
+        "{changes:?}"
+    );
+}
+
+#[test]
+fn who_is_gone_keeps_nothing_that_others_have() {
+    let (director, lan, mut all) = (director(&["10.0.0.11"]), lan(), Addresses::new());
+    // Each is seen to be gone before the next one takes what it had.
+    for (now, service) in [(1, "a"), (2, "b"), (3, "b"), (4, "c"), (5, "c"), (6, "c")] {
+        let claims = [claim(service, &[], &["n1"])];
+        apply(&given(&claims, &all, &director, &lan, now), &mut all);
+    }
+    assert_eq!(
+        (all.len(), at(&all, "c")),
+        (1, vec!["10.0.0.11".to_owned()])
+    );
+    // Nobody else took it: it is kept.
+    apply(&given(&[], &all, &director, &lan, 10), &mut all);
+    assert_eq!(given(&[], &all, &director, &lan, 11), Changes::default());
+    assert_eq!(at(&all, "c"), ["10.0.0.11"]);
+}
+
+#[test]
+fn ranges_that_change_are_followed() {
+    let (mut director, lan, mut all) =
+        (director(&["10.0.0.11-10.0.0.12"]), lan(), Addresses::new());
+    let claims = [claim("web", &[], &["n1"])];
+    apply(&given(&claims, &all, &director, &lan, 1), &mut all);
+    let first = at(&all, "web");
+    director.excluded = vec![first[0].parse().unwrap()];
+    apply(&given(&claims, &all, &director, &lan, 2), &mut all);
+    let second = at(&all, "web");
+    assert_ne!(second, first);
+    director.ranges[0].range = "10.0.0.20".parse().unwrap();
+    apply(&given(&claims, &all, &director, &lan, 3), &mut all);
+    assert_eq!(at(&all, "web"), ["10.0.0.20"]);
+}

@@ -66,6 +66,15 @@ impl Owner {
         })
     }
 
+    /// What people call it, on its node.
+    #[must_use]
+    pub fn called(&self) -> String {
+        match self {
+            Self::Service { .. } => self.to_string(),
+            Self::Container { name, .. } => format!("container {name}"),
+        }
+    }
+
     /// The stack; none for a container of no stack.
     #[must_use]
     pub fn stack(&self) -> Option<&str> {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::{Address, Addresses, Candidate, Claim, Director, Families, Owner, holder};
+use super::{Address, Addresses, Candidate, Claim, Director, Families, Owner, Range, holder};
 use crate::heal::Millis;
 use crate::network::Cidr;
 use crate::schedule::hash;
@@ -22,6 +22,9 @@ pub struct Lan {
     pub names: BTreeMap<String, String>,
     /// Subnets of the nodes' devices, by their ids.
     pub subnets: BTreeMap<String, Vec<Cidr>>,
+    /// Devices of nodes that are there, up and with a cable, by their ids. Of a node that says nothing of
+    /// them the one that people said counts as such.
+    pub devices: BTreeMap<String, BTreeSet<String>>,
     /// Addresses that somebody else was seen to use.
     pub taken: BTreeSet<IpAddr>,
     /// Nodes of which it is not known what is to become of what they hold: they are expected back, or
@@ -36,14 +39,41 @@ impl Lan {
         self.names.get(node).map_or(node, String::as_str)
     }
 
-    /// Whether a node may hold an address: one in a subnet of it, unless the device was said.
+    /// Whether a node may hold an address: one in a subnet of it, unless the device was said. Nobody can have the
+    /// ends of a subnet.
     fn may_hold(&self, director: &Director, node: &str, address: IpAddr) -> bool {
-        let name = self.name(node);
-        let near = || {
-            let subnets = self.subnets.get(node).into_iter().flatten();
-            subnets.clone().any(|s| s.contains(address))
+        self.is_near(director, node, address) && self.ends(node, address).is_none()
+    }
+
+    fn is_near(&self, director: &Director, node: &str, address: IpAddr) -> bool {
+        let near = || self.subnets_of(node).any(|s| s.contains(address));
+        director.gives(self.name(node), address) && self.said(director, node).unwrap_or_else(near)
+    }
+
+    /// Whether a node may hold some of a range.
+    fn offers(&self, director: &Director, node: &str, range: Range) -> bool {
+        let near = || self.subnets_of(node).any(|s| range.overlaps(s));
+        self.said(director, node).unwrap_or_else(near)
+    }
+
+    /// Whether a node's device can have addresses, if people said which one it is.
+    fn said(&self, director: &Director, node: &str) -> Option<bool> {
+        let device = director.device_of(self.name(node))?;
+        let known = self.devices.get(node);
+        Some(known.is_none_or(|devices| devices.contains(device)))
+    }
+
+    fn subnets_of(&self, node: &str) -> impl Iterator<Item = &Cidr> {
+        self.subnets.get(node).into_iter().flatten()
+    }
+
+    /// The subnet of a node whose end an address is: its name, or (IPv4) for all of it.
+    fn ends(&self, node: &str, address: IpAddr) -> Option<&Cidr> {
+        let is_end = |s: &&Cidr| {
+            let last = !s.is_ipv6() && address == s.last();
+            s.free_bits() >= 2 && (address == s.base() || last)
         };
-        director.gives(name, address) && (director.device_of(name).is_some() || near())
+        self.subnets_of(node).find(is_end)
     }
 }
 
@@ -71,12 +101,16 @@ pub fn allot(
     now: Millis,
 ) -> Changes {
     let mut changes = Changes::default();
+    let used = all.values().filter(|a| a.freed.is_none());
+    let used: BTreeSet<IpAddr> = used.flat_map(Address::all).collect();
     for (owner, address) in all.iter().filter(|(o, _)| mine(o)) {
         if claims.iter().any(|c| c.owner == *owner) {
             continue;
         }
         let freed = address.freed.unwrap_or(now);
-        if now - freed >= director.keep {
+        // Others have it by now: nothing is kept for who is gone.
+        let lost = address.freed.is_some() && address.all().all(|ip| used.contains(&ip));
+        if lost || now - freed >= director.keep {
             changes.delete.insert(owner.clone());
         } else if address.freed.is_none() || !address.node.is_empty() {
             let (freed, node) = (Some(freed), String::new());
@@ -94,6 +128,8 @@ pub fn allot(
         let before = all.get(&claim.owner);
         match one(claim, before, &mut taken, director, lan, now) {
             Ok(address) => {
+                let missed = missed(claim, &address, &taken, director, lan);
+                changes.faults.extend(missed);
                 if before != Some(&address) {
                     changes.put.insert(claim.owner.clone(), address);
                 }
@@ -213,7 +249,8 @@ fn one(
     });
     if families.is_empty() {
         return Err(Why::None(format!(
-            "{owner} has no address: {}, and the director's ranges have no others",
+            "{} has no address: {}, and the director's ranges have no others",
+            owner.called(),
             Families::lacking(director.ranges.iter().all(|r| r.range.is_ipv6()))
         )));
     }
@@ -225,15 +262,15 @@ fn one(
         let name = lan.name(&c.node);
         families.iter().any(|ipv6| {
             let mut ranges = director.ranges_of(name, *ipv6);
-            ranges.any(|r| {
-                lan.may_hold(director, &c.node, r.first())
-                    || lan.may_hold(director, &c.node, r.last())
-            })
+            ranges.any(|r| lan.offers(director, &c.node, r))
         })
     };
     candidates.retain(offers);
+    let others = claim.candidates.iter();
+    let others = others.filter(|c| candidates.iter().all(|o| o.node != c.node));
+    let elsewhere = others.map(|c| c.ready).sum();
     let text = owner.to_string();
-    let node = holder(&text, current, &candidates);
+    let node = holder(&text, current, &candidates, elsewhere);
     let name = node.as_deref().map_or("", |n| lan.name(n));
     for ipv6 in &families {
         let asked = asked_in(*ipv6);
@@ -276,12 +313,13 @@ fn one(
         }
     }
     if address.all().next().is_none() {
+        let called = owner.called();
         return Err(Why::None(match node {
             None => format!(
-                "{text} has no address: no node that answers is on the network of the director's ranges"
+                "{called} has no address: no node that answers is on the network of the director's ranges, by a device that is up"
             ),
             Some(_) => format!(
-                "{text} has no address: all in the director's ranges are given away; `wharfie director init` takes more"
+                "{called} has no address: all in the director's ranges are given away; `wharfie director init` takes more"
             ),
         }));
     }
@@ -322,6 +360,19 @@ fn check_asked(
             ranges.join(", ")
         )));
     }
+    if director.is_reserved(asked, &claim.names) {
+        let of = director.reserved.iter().find(|(_, a)| **a == asked);
+        let name = of.map_or("", |(name, _)| name.as_str());
+        return Err(Why::Asked(format!("{what} is reserved for {name}")));
+    }
+    let nodes = || claim.candidates.iter().map(|c| c.node.as_str());
+    let near = || nodes().filter(|n| lan.is_near(director, n, asked));
+    let end = near().find_map(|n| lan.ends(n, asked));
+    if let Some(subnet) = end.filter(|_| near().all(|n| lan.ends(n, asked).is_some())) {
+        return Err(Why::Asked(format!(
+            "{what} is an end of {subnet}: no machine can have it"
+        )));
+    }
     if claim.families.lacks(asked.is_ipv6(), before) {
         return Err(Why::Asked(format!(
             "{what} leads nowhere: {}",
@@ -335,11 +386,38 @@ fn check_asked(
     }
     match taken.of.get(&asked) {
         // Who did not ask for it gets another one.
-        Some((Rank(false, _), other)) if other != owner => {
-            Err(Why::Asked(format!("{what} is that of {other} already")))
-        }
+        Some((Rank(false, _), other)) if other != owner => Err(Why::Asked(format!(
+            "{what} is that of {} already",
+            other.called()
+        ))),
         _ => Ok(()),
     }
+}
+
+/// Why somebody does not have the address that is reserved for its name, in words.
+fn missed(
+    claim: &Claim,
+    address: &Address,
+    taken: &Taken,
+    director: &Director,
+    lan: &Lan,
+) -> Option<String> {
+    let reserved = director.reserved_for(&claim.names)?;
+    let leads = claim.families.leads(reserved.is_ipv6(), Some(address));
+    // Who asks for others has those.
+    if !claim.asked.is_empty() || !leads || address.all().any(|ip| ip == reserved) {
+        return None;
+    }
+    let why = match taken.of.get(&reserved) {
+        _ if lan.taken.contains(&reserved) => "another machine of the network uses it".to_owned(),
+        Some((_, other)) if *other != claim.owner => format!("{} has it", other.called()),
+        _ if director.is_excluded(reserved) => "it is excluded".to_owned(),
+        _ => format!("{} cannot hold it", lan.name(&address.node)),
+    };
+    let owner = claim.owner.called();
+    Some(format!(
+        "{owner} does not have {reserved}, which is reserved for its name: {why}"
+    ))
 }
 
 /// A free address for a node to hold.

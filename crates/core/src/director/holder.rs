@@ -17,24 +17,32 @@ pub struct Candidate {
     pub drained: bool,
 }
 
-/// The node that is to hold an address of somebody's; `current` is the one that does. A move costs those
-/// who are connected their connections: as long as the current one leads to a task, it stays.
+/// The node that is to hold an address of somebody's; `current` is the one that does, and `elsewhere` the number
+/// of ready tasks on nodes that cannot hold it. A move costs those who are connected their connections: as long
+/// as the current one leads to a task, it stays.
 #[must_use]
-pub fn holder(owner: &str, current: &str, candidates: &[Candidate]) -> Option<String> {
+pub fn holder(
+    owner: &str,
+    current: &str,
+    candidates: &[Candidate],
+    elsewhere: usize,
+) -> Option<String> {
     let ready: usize = candidates.iter().map(|c| c.ready).sum();
     // A node that is to have a task may not have its network yet: until then nobody would answer there.
     let others = candidates
         .iter()
         .any(|c| !c.drained && c.tasks > 0 && (ready == 0 || c.ready > 0));
     let good = |c: &Candidate| {
-        let leads = match ready {
+        let leads = match ready + elsewhere {
             0 => c.tasks > 0,
             _ => c.ready > 0 || c.reaches,
         };
         leads && !(c.drained && others)
     };
-    if !current.is_empty() && candidates.iter().all(|c| c.tasks == 0) && ready == 0 {
-        // Where it is to go is about to be decided.
+    let none = candidates.iter().all(|c| c.tasks == 0) && ready == 0;
+    let reached = elsewhere > 0 && candidates.iter().any(|c| c.reaches);
+    if !current.is_empty() && none && !reached {
+        // Where it is to go is about to be decided, or it would lead nowhere from there.
         return Some(current.to_owned());
     }
     let stays = candidates.iter().find(|c| c.node == current);
@@ -64,7 +72,7 @@ mod tests {
     }
 
     fn chosen(current: &str, of: &[Candidate]) -> String {
-        holder("shop/web", current, of).unwrap_or_default()
+        holder("shop/web", current, of, 0).unwrap_or_default()
     }
 
     #[test]
@@ -74,7 +82,25 @@ mod tests {
         assert_eq!(chosen("", &[node("b", 0, 0), node("c", 0, 0)]).len(), 1);
         // Its node is away, and nobody has its tasks yet.
         assert_eq!(chosen("a", &[node("b", 0, 0), node("c", 0, 0)]), "a");
-        assert_eq!(holder("x", "", &[]), None);
+        assert_eq!(holder("x", "", &[], 0), None);
+    }
+
+    #[test]
+    fn it_is_where_it_leads_to_tasks_that_cannot_have_it_beside_them() {
+        let far = |name, reaches| Candidate {
+            reaches,
+            ..node(name, 0, 0)
+        };
+        let chosen = |current: &str, of: &[Candidate]| holder("shop/web", current, of, 1).unwrap();
+        let (a, b) = (far("a", false), far("b", true));
+        // The task is on c, whose cable was pulled.
+        assert_eq!(chosen("c", &[a.clone(), b.clone()]), "b");
+        assert_eq!(chosen("a", &[a.clone(), b.clone()]), "b");
+        assert_eq!(chosen("b", &[far("a", true), b]), "b");
+        // Nobody else gets there either.
+        assert_eq!(chosen("c", std::slice::from_ref(&a)), "c");
+        assert_eq!(chosen("c", &[]), "c");
+        assert_eq!(chosen("", &[a]), "a");
     }
 
     #[test]

@@ -27,4 +27,6 @@ pub use rivals::{Asked, Peer, Rivals, Stand, Verdict};
 pub use settings::{
     DIRECTOR, DNS_PORT, Director, For, KEEP, Ranges, SETTINGS, Secondary, Transfer, TsigKey,
 };
-pub use wanted::{Claim, LABEL, families_of, families_of_container, of_container, wanted};
+pub use wanted::{
+    Claim, LABEL, families_of, families_of_container, of_container, wanted, wrong_label,
+};

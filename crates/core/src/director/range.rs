@@ -68,6 +68,12 @@ impl Range {
         before.into_iter().chain(after).collect()
     }
 
+    /// Whether any address of a subnet is in it.
+    #[must_use]
+    pub fn overlaps(&self, subnet: &Cidr) -> bool {
+        self.contains(subnet.base()) || subnet.contains(self.first)
+    }
+
     /// How many addresses there are; `u128::MAX` stands for one more.
     #[must_use]
     pub fn count(&self) -> u128 {
@@ -175,6 +181,19 @@ mod tests {
         assert_eq!(range("10.0.0.4").to_string(), "10.0.0.4");
         assert_eq!(range("fd00::10-fd00::1f").count(), 16);
         assert_eq!(range("::/0").count(), u128::MAX);
+        for (subnet, overlaps) in [
+            ("192.168.122.0/24", true),
+            ("192.168.122.16/30", true),
+            ("192.168.122.0/29", false),
+            ("192.168.122.32/27", false),
+            ("fd00::/64", false),
+        ] {
+            assert_eq!(
+                same.overlaps(&subnet.parse().unwrap()),
+                overlaps,
+                "{subnet}"
+            );
+        }
         for bad in [
             "",
             "-",

@@ -52,7 +52,10 @@ pub fn wanted(
             extension::address(&stack.project, service),
             director.default,
         ) {
-            (LanAddress::No, _) | (_, For::None) | (LanAddress::Unsaid, For::Labelled) => continue,
+            // What nobody understands is refused when the file is read.
+            (LanAddress::No | LanAddress::Wrong, _)
+            | (_, For::None)
+            | (LanAddress::Unsaid, For::Labelled) => continue,
             (LanAddress::Unsaid, For::All | For::Services) => Vec::new(),
             (LanAddress::Yes(asked), _) => asked,
         };
@@ -120,6 +123,18 @@ pub fn families_of_container(container: &ReportedContainer) -> Families {
     Families::of_local(&container.attachments, Families::default())
 }
 
+/// What is wrong with a container's label, in words.
+#[must_use]
+pub fn wrong_label(container: &ReportedContainer) -> Option<String> {
+    let (name, said) = (&container.name, &container.address);
+    let wrong = LanAddress::read(said) == LanAddress::Wrong;
+    wrong.then(|| {
+        format!(
+            "container {name} has no address: its label {LABEL} says {said:?}, which is neither an address nor true or false"
+        )
+    })
+}
+
 /// Whether a container of a node that is of no stack of ours wants an address, and which.
 #[must_use]
 pub fn of_container(
@@ -129,7 +144,7 @@ pub fn of_container(
 ) -> Option<Claim> {
     let (name, service) = (&container.name, &container.service);
     let asked = match (LanAddress::read(&container.address), director.default) {
-        (LanAddress::No, _) | (_, For::None) => return None,
+        (LanAddress::No | LanAddress::Wrong, _) | (_, For::None) => return None,
         (LanAddress::Unsaid, For::Services | For::Labelled) => return None,
         (LanAddress::Unsaid, For::All) => Vec::new(),
         (LanAddress::Yes(asked), _) => asked,

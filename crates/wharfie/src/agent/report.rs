@@ -161,6 +161,7 @@ async fn look_again(
         new.zones = keeper.served_zones();
         new.taken = keeper.taken();
         new.macs = keeper.own_macs();
+        new.devices = keeper.own_devices();
         new.troubles = sick.map(|s| (s.name, s.troubles)).collect();
         // What came meanwhile is newer.
         let mut lately = glimpses.lock().unwrap_or_else(PoisonError::into_inner);

@@ -14,7 +14,7 @@ use wharfie_lab::Machine;
 
 use crate::cluster::Node;
 
-/// Where an [`Echo`] answers.
+/// Where an [`Echo`] answers, unless it is to be elsewhere.
 pub(crate) const UDP: u16 = 9000;
 
 /// The part of a compose file with that server, as `*serve`; its shell ends with what is said.
@@ -85,12 +85,12 @@ pub(crate) struct Echo {
 }
 
 impl Echo {
-    pub(crate) fn begin(node: &Node, container: &str) -> Result<Self> {
+    pub(crate) fn begin(node: &Node, container: &str, port: u16) -> Result<Self> {
         let inside = namespace(node, container)?;
         let ended = Arc::new(AtomicBool::new(false));
         let (end, name) = (Arc::clone(&ended), container.to_owned());
         let thread = std::thread::spawn(move || {
-            let socket = socket(&inside, UDP).unwrap();
+            let socket = socket(&inside, port).unwrap();
             let mut asked = [0; 100];
             while !end.load(Ordering::Relaxed) {
                 if let Ok((_, by)) = socket.recv_from(&mut asked) {

@@ -138,7 +138,12 @@ fn an_address_stands_for_all_tasks() {
     });
     // One that goes on asking by UDP from one port meets another task when its own is not there.
     let tasks = [1, 2, 3].map(|n| format!("vips-web-{n}"));
-    let each = |n: &String| cluster.nodes().iter().find_map(|h| Echo::begin(h, n).ok());
+    let each = |n: &String| {
+        cluster
+            .nodes()
+            .iter()
+            .find_map(|h| Echo::begin(h, n, UDP).ok())
+    };
     let echoes: Vec<Echo> = tasks.iter().filter_map(each).collect();
     assert_eq!(echoes.len(), 3);
     let at = h1.run(["exec", "-T", "client", "ping", "-c", "1", "web"]);

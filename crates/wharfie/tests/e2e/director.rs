@@ -6,9 +6,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use wharfie_lab::Lab;
 
-use crate::asker::{serves, who};
+use crate::asker::{Echo, serves, who};
 use crate::cluster::{Cluster, Node};
 use crate::cluster_dns::{It, is_installed};
+use crate::director_v6::udp;
 use crate::stack::soon;
 
 /// Two servers with the same ports, none of which is mapped.
@@ -22,6 +23,17 @@ pub(crate) const TOOLS: &str = concat!(
     <<: *serve
     hostname: artifactory
     deploy: {replicas: 1, placement: {constraints: [node.hostname != h1]}}
+"
+);
+
+/// It publishes the port that the index page has.
+const WWW: &str = concat!(
+    serves!("exec httpd -f -h /w -p 80"),
+    "services:
+  www:
+    <<: *serve
+    hostname: www
+    ports: ['80:80']
 "
 );
 
@@ -106,6 +118,54 @@ fn services_have_addresses_that_follow_them() {
     h1.ok(format!("exec jenkins wget -qO- http://{}:8080/cgi-bin/who", at[0]).as_str())
         .says(["jenkins"]);
 
+    // The index page makes way for a service that publishes its port.
+    let pages_are_there = || {
+        for node in [h1, h2, h3] {
+            soon(|| {
+                let url = format!("http://{}/", node.host.address());
+                let (_, said) = user.http_get(&url)?;
+                ensure!(said.contains("<h1>Services</h1>"), "{said}");
+                Ok(())
+            });
+        }
+    };
+    pages_are_there();
+    h1.write("www.yaml", WWW);
+    h1.ok("-p www -f www.yaml up -d");
+    for node in [h1, h2, h3] {
+        let at = node.host.address();
+        let said = soon(|| who(&user, at, 80));
+        assert_eq!(said, ("www".to_owned(), user.address().to_string()));
+    }
+    soon(|| {
+        let said = h2.run("director status").stdout;
+        let why = "the index page is not at port 80, which www/www publishes";
+        ensure!(said.contains(why), "{said}");
+        Ok(())
+    });
+    // On a host without the device that people say addresses are not held, if another one gets there.
+    let held = || -> Result<String> {
+        let node = line(h1, "www/www")?["Node"].as_str().map(str::to_owned);
+        node.context("nobody holds it")
+    };
+    let at_www = soon(|| address(h1, "www/www"));
+    let without = soon(held);
+    let other = if without == "h1" { h2 } else { h1 };
+    let device = h1.host.machine().interface();
+    other.ok(format!("director init --device {device} --device eth9@{without}").as_str());
+    soon(|| {
+        ensure!(held()? != without, "{without} still has it");
+        who(&user, at_www, 80)
+    });
+    soon(|| {
+        let said = h1.run("director status").stdout;
+        ensure!(said.contains("device eth9 is not there"), "{said}");
+        Ok(())
+    });
+    other.ok(format!("director init --device {device}").as_str());
+    h1.ok("-p www -f www.yaml down -t 0");
+    pages_are_there();
+
     // The host that holds an address dies: the service starts on another one, and its address is there.
     let held = line(h1, &owners[1]).unwrap()["Node"]
         .as_str()
@@ -169,7 +229,16 @@ fn addresses_are_asked_for_probed_and_kept() {
     let user = cluster.lab().client("user").unwrap();
     let [a, b, c, _] = h1.host.address().octets();
     let at = |last: u8| Ipv4Addr::new(a, b, c, last);
+    // The index page leaves the port of a container alone.
+    docker(h1, "run -d --name front -p 80:80 busybox httpd -f");
     h1.ok(format!("director init --range {} --default all", range(h1)).as_str());
+    soon(|| {
+        let said = h1.run("director status").stdout;
+        let why = "the index page is not at port 80, which container front publishes";
+        ensure!(said.contains(why), "{said}");
+        Ok(())
+    });
+    docker(h1, "rm -f front");
     // Another machine has one of them.
     let taken = at(155);
     user.run(
@@ -219,6 +288,26 @@ fn addresses_are_asked_for_probed_and_kept() {
     });
     docker(h1, "run -d --name cadvisor busybox httpd -f -p 8080");
     assert_eq!(soon(|| address(h1, "cadvisor")), own);
+    // One that has ended has none until it is started again.
+    docker(h1, "stop -t 0 cadvisor");
+    soon(|| {
+        ensure!(address(h1, "cadvisor").is_err());
+        Ok(())
+    });
+    docker(h1, "start cadvisor");
+    assert_eq!(soon(|| address(h1, "cadvisor")), own);
+    let says = |why: &str| {
+        soon(|| {
+            let said = h1.run("director status");
+            ensure!(said.stdout.contains(why), "{said}");
+            Ok(())
+        });
+    };
+    docker(
+        h1,
+        "run -d --name odd --label io.wharfie.address=192.168.1.999 busybox sleep 1000",
+    );
+    says("container odd has no address: its label io.wharfie.address says \"192.168.1.999\"");
 
     // What somebody else has is not taken; what was taken away is put back.
     h1.write("used.yaml", &file("web", &taken.to_string()));
@@ -249,6 +338,40 @@ fn addresses_are_asked_for_probed_and_kept() {
         )
         .unwrap();
     soon(|| user.http_get(&format!("http://{own}:8080/")));
+
+    // An address is for a name, and for nobody else.
+    let kept = at(161);
+    h1.ok(format!("director init --reserve cadvisor={kept}").as_str());
+    soon(|| {
+        ensure!(address(h1, "cadvisor")? == kept);
+        user.http_get(&format!("http://{kept}:8080/"))
+    });
+    h1.write("kept.yaml", &file("web", &kept.to_string()));
+    h1.fails(1, "-p four -f kept.yaml up -d")
+        .says(["is reserved for cadvisor"]);
+    // Another machine takes it, and insists: there is another address.
+    let device = user.interface();
+    let words = ["addr", "add", &format!("{kept}/24"), "dev", device];
+    user.run("ip", words).unwrap();
+    let kept = kept.to_string();
+    let words = ["arping", "-U", "-c", "4", "-I", device, &kept];
+    let said = user.command("busybox").args(words).output().unwrap();
+    let new = soon(|| {
+        let new = address(h1, "cadvisor")?;
+        ensure!(new.to_string() != kept, "{new} {said:?}");
+        Ok(new)
+    });
+    soon(|| user.http_get(&format!("http://{new}:8080/")));
+    says("which is reserved for its name: another machine of the network uses it");
+    // All is given away.
+    let last = at(160);
+    h1.ok(format!("director init --range {last} --reserve web={last}").as_str());
+    says("cadvisor has no address: all in the director's ranges are given away");
+    soon(|| user.http_get(&format!("http://{last}:8080/")));
+    // Somebody takes all rules away: what leads to addresses is back.
+    let machine = h1.host.machine();
+    machine.run("nft", ["flush", "ruleset"]).unwrap();
+    soon(|| user.http_get(&format!("http://{last}:8080/")));
 }
 
 /// What a team has: several with the same ports, none of them mapped.
@@ -275,6 +398,10 @@ services:
     <<: *serve
     command: sh -c 'mkdir /w; echo cadvisor >/w/index.html; exec httpd -f -h /w -p 8080'
     expose: [8080]
+  dns:
+    <<: *serve
+    command: sh -c 'mkdir /w; echo dns >/w/index.html; exec httpd -f -h /w -p 53'
+    expose: [53, 53/udp]
 ";
 
 /// The founding example: IT delegates a sub-domain and gives some addresses, once.
@@ -315,6 +442,8 @@ fn it_is_asked_once() {
         ("artifactory", vec![8080, 8081]),
         ("www", vec![80]),
         ("cadvisor", vec![8080]),
+        // Beside the nodes' own.
+        ("dns", vec![53]),
     ];
     // Each name, by way of IT's server, and each port.
     let all_answer = || {
@@ -338,6 +467,14 @@ fn it_is_asked_once() {
             .collect::<Result<Vec<_>>>()
     };
     let before = addresses().unwrap();
+    {
+        let there = line(h1, "toolbox/dns").unwrap();
+        let there = cluster.nodes().iter().find(|n| there["Node"] == n.name());
+        let _echo = Echo::begin(there.unwrap(), "toolbox-dns-1", 53).unwrap();
+        let at = address(h1, "toolbox/dns").unwrap();
+        let said = soon(|| udp(&it.machine, at, 53));
+        assert_eq!(said, it.machine.address().to_string());
+    }
     // The page of any node has links to all of them.
     soon(|| {
         let (_, page) = it

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use wharfie_lab::{EngineKind, Lab, Machine};
 
 use crate::asker::{Echo, UDP, serves, who};
@@ -85,14 +85,19 @@ fn tcp(from: &Machine, at: IpAddr) -> Result<(String, String)> {
 }
 
 /// Who asks by UDP, as the server says.
-fn udp(from: &Machine, at: IpAddr) -> Result<String> {
+pub(crate) fn udp(from: &Machine, at: impl Into<IpAddr>, port: u16) -> Result<String> {
+    let at = at.into();
     from.inside(|| {
         let socket = UdpSocket::bind("[::]:0")?;
         socket.set_read_timeout(Some(Duration::from_secs(2)))?;
-        socket.send_to(b"who", (at, UDP))?;
+        let to = match at {
+            IpAddr::V4(at) => at.to_ipv6_mapped(),
+            IpAddr::V6(at) => at,
+        };
+        socket.send_to(b"who", (to, port))?;
         let mut answer = [0; 100];
         let (length, by) = socket.recv_from(&mut answer)?;
-        ensure!(by.ip() == at, "{by} answers for {at}");
+        ensure!(by.ip() == to, "{by} answers for {at}");
         let said = String::from_utf8_lossy(&answer[..length]);
         let asker = said.split_whitespace().next();
         Ok(asker.unwrap_or_default().to_owned())
@@ -198,8 +203,8 @@ fn both_families(kind: EngineKind) {
     };
     let dead = held().unwrap();
     {
-        let _echo = Echo::begin(dead, "toolbox-artifactory-1").unwrap();
-        assert_eq!(soon(|| udp(&user, at[1])), own.to_string());
+        let _echo = Echo::begin(dead, "toolbox-artifactory-1", UDP).unwrap();
+        assert_eq!(soon(|| udp(&user, at[1], UDP)), own.to_string());
     }
 
     // Names lead there, and back.
@@ -280,10 +285,11 @@ fn ranges_may_be_of_ipv6_only() {
     });
     // Containers of no stack.
     docker(h1, "run -d --name four busybox httpd -f -p 8080");
-    docker(
-        h1,
-        "run -d --name both --network six_default busybox httpd -f -p [::]:8080",
-    );
+    let starts = |name: &str| {
+        let server = "--network six_default busybox httpd -f -p [::]:8080";
+        docker(h1, &format!("run -d --name {name} {server}"));
+    };
+    starts("both");
     let both = soon(|| v6_of(h1, "both"));
     soon(|| user.http_get(&format!("http://{}/", shown(both))));
     soon(|| {
@@ -292,4 +298,37 @@ fn ranges_may_be_of_ipv6_only() {
         ensure!(said.stdout.contains(why), "{said}");
         Ok(())
     });
+
+    // On a device without IPv6 nobody can be asked who has an address of it: none is used then, and those of IPv4
+    // are.
+    let machine = h1.host.machine();
+    let device = machine.interface();
+    let is_off = |off: u8| {
+        let setting = format!("net.ipv6.conf.{device}.disable_ipv6={off}");
+        machine.run("sysctl", ["-w", &setting]).unwrap();
+    };
+    is_off(1);
+    h1.ok(format!("{init} --device {device} --range {}", range(h1)).as_str());
+    starts("late");
+    let (v4, v6) = soon(|| match addresses(h1, "late")? {
+        (Some(v4), Some(v6)) => Ok((v4, v6)),
+        found => bail!("{found:?}"),
+    });
+    soon(|| user.http_get(&format!("http://{}/", shown(v4))));
+    soon(|| {
+        let said = h1.run("director status");
+        let why = "not used yet, as nobody can be asked who has what";
+        let mut lines = said.stdout.lines().filter(|l| l.contains(why));
+        ensure!(lines.any(|l| l.contains(&v6.to_string())), "{said}");
+        Ok(())
+    });
+    let has_it = || {
+        let seen = machine.run("ip", ["-6", "-o", "addr"]).unwrap();
+        seen.contains(&format!(" {v6}/128"))
+    };
+    assert!(!has_it());
+    is_off(0);
+    has_six(machine, 1);
+    soon(|| user.http_get(&format!("http://{}/", shown(v6))));
+    assert!(has_it());
 }

@@ -11,7 +11,7 @@
 //! One that others would take over from a host that is not heard any more is had for a while only: if
 //! nobody says again that it is to last, because there is no agent any more, the kernel takes it away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -60,6 +60,10 @@ pub struct LanAddresses {
     route: Route,
     /// On which device ours are, as last seen or made.
     held: BTreeMap<IpAddr, u32>,
+    /// The host's own, as last seen.
+    others: BTreeSet<IpAddr>,
+    /// Devices that are fit for addresses, as last seen.
+    fit: BTreeSet<String>,
 }
 
 /// An address of the host's.
@@ -81,6 +85,8 @@ impl LanAddresses {
         Ok(Self {
             route: Route::open(host)?,
             held: BTreeMap::new(),
+            others: BTreeSet::new(),
+            fit: BTreeSet::new(),
         })
     }
 
@@ -89,10 +95,14 @@ impl LanAddresses {
     pub fn apply(&mut self, wanted: &[LanAddress]) -> Result<LanChanges, Error> {
         let links = self.route.links()?;
         let links: Vec<Link> = links.iter().map(Link::of).collect();
+        let fit = links.iter().filter(|link| link.is_fit(&links));
+        self.fit = fit.map(|link| link.name.clone()).collect();
         let mut seen: BTreeMap<IpAddr, Vec<Seen>> = BTreeMap::new();
         for one in read(&mut self.route)? {
             seen.entry(one.address).or_default().push(one);
         }
+        let others = seen.values().flatten().filter(|one| !one.is_ours);
+        self.others = others.map(|one| one.address).collect();
         let mut changes = LanChanges::default();
         let mut targets: BTreeMap<IpAddr, (u32, u32)> = BTreeMap::new();
         for one in wanted {
@@ -154,6 +164,25 @@ impl LanAddresses {
             }
         }
         Ok(changes)
+    }
+
+    /// Whether the host has an address as one of ours, as last seen or made.
+    #[must_use]
+    pub fn has(&self, address: &IpAddr) -> bool {
+        self.held.contains_key(address)
+    }
+
+    /// Addresses that the host has of others, or for itself, as [`Self::apply`] saw them last.
+    #[must_use]
+    pub fn others(&self) -> &BTreeSet<IpAddr> {
+        &self.others
+    }
+
+    /// Devices by which neighbours may be reached, as [`Self::apply`] saw them last: those that are up and have a
+    /// cable.
+    #[must_use]
+    pub fn fit(&self) -> &BTreeSet<String> {
+        &self.fit
     }
 
     /// All of ours that do not stay for ever are to last for so long from now on, as they are.

@@ -33,7 +33,7 @@ pub struct LanDevice {
     pub mac: Option<Mac>,
     /// Whether it is switched on.
     pub is_up: bool,
-    /// Whether there is a cable in it, or what stands for one.
+    /// Whether there is a cable in it, or what stands for one. A bridge that nothing is on needs none.
     pub has_carrier: bool,
     /// The subnets that are reached on it without a router, by the host's main routing table.
     pub subnets: Vec<IpNet>,
@@ -50,12 +50,15 @@ pub fn device(namespace: &Namespace, name: &str) -> Result<Option<LanDevice>, Er
     let mut subnets: Vec<IpNet> = own.map(|(subnet, ..)| subnet).collect();
     subnets.sort();
     subnets.dedup();
+    let all = route.links()?;
+    let all: Vec<Link> = all.iter().map(Link::of).collect();
+    let has_carrier = link.is_linked(&all);
     Ok(Some(LanDevice {
         name: link.name,
         index: link.index,
         mac: link.mac,
         is_up: link.is_up,
-        has_carrier: link.has_carrier,
+        has_carrier,
         subnets,
     }))
 }
@@ -188,6 +191,18 @@ impl Link {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether there is a cable in it; a bridge that nothing is on needs none.
+    fn is_linked(&self, all: &[Self]) -> bool {
+        let is_bridge = self.kind == Some(InfoKind::Bridge);
+        let has_port = || all.iter().any(|port| port.master == Some(self.index));
+        self.has_carrier || is_bridge && !has_port()
+    }
+
+    /// Whether neighbours may be reached by it.
+    pub(super) fn is_fit(&self, all: &[Self]) -> bool {
+        self.is_up && self.is_linked(all)
     }
 
     /// Whether it is a bridge for containers: by its name, or because nothing but containers' cables

@@ -220,6 +220,23 @@ fn the_device_to_the_lan_is_found_and_no_bridge_of_containers() {
     assert!(seen.is_up && seen.has_carrier && seen.mac.is_some());
     let subnets = ["192.0.2.0/24", "2001:db8::/64"].map(|s| s.parse().unwrap());
     assert_eq!(seen.subnets, subnets);
+    // A bridge that nothing is on can have no cable pulled.
+    let fit = || {
+        let mut held = LanAddresses::open(&namespace).unwrap();
+        held.apply(&[]).unwrap();
+        let linked = device(&namespace, "near").unwrap().unwrap().has_carrier;
+        assert_eq!(held.fit().contains("near"), linked);
+        assert!(held.fit().contains("eth0"));
+        assert!(held.others().contains(&"192.0.2.65".parse().unwrap()));
+        linked
+    };
+    assert!(fit());
+    host.space.ip("link add p0 type veth peer name p1");
+    host.space.ip("link set p0 master near");
+    host.space.ip("link set p0 up");
+    until("the bridge has no cable", || !fit());
+    host.space.ip("link set p1 up");
+    until("the bridge has a cable", fit);
     host.space.ip("link set near down");
     assert!(!device(&namespace, "near").unwrap().unwrap().is_up);
     assert_eq!(device(&namespace, "gone0").unwrap(), None);

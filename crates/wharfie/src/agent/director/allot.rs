@@ -1,7 +1,7 @@
 //! What is written of addresses of the surrounding network: by the coordinator of a stack for its services,
 //! by each node for containers that are of no stack.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::debug;
 use wharfie_cluster::Key;
@@ -9,6 +9,7 @@ use wharfie_core::Stack;
 use wharfie_core::assignment::Assignments;
 use wharfie_core::director::{
     ADDRESS, Address, Changes, Claim, Director, Lan, Owner, allot, of_container, wanted,
+    wrong_label,
 };
 use wharfie_core::network::Cidr;
 use wharfie_core::report::NetworkFault;
@@ -135,19 +136,21 @@ impl Keeper {
             // What there is was not seen.
             return (Puts::new(), Vec::new());
         }
-        let claims: Vec<Claim> = report
+        let own = report
             .containers
             .iter()
             .filter(|c| !stacks.contains_key(&c.project) && c.joined.is_empty() && !c.oneoff)
             // Those of a stack that is just being taken down are none.
             .filter(|c| c.revision.is_empty() && !c.dying)
-            .filter(|c| !c.attachments.contains_key("none"))
-            .filter_map(|c| of_container(&me, c, director))
-            .collect();
+            // Who has ended may come back, and finds its address: until then others may need it more.
+            .filter(|c| c.is_running() && !c.attachments.contains_key("none"));
+        let wrong = own.clone().filter_map(wrong_label);
+        let claims = own.clone().filter_map(|c| of_container(&me, c, director));
+        let claims: Vec<Claim> = claims.collect();
         let mine = |owner: &Owner| matches!(owner, Owner::Container { node, .. } if *node == me);
         let changes = allot(&claims, mine, &book.addresses, director, &self.lan(), now());
         let words = changes.faults.iter().chain(&changes.refused).cloned();
-        (puts(&changes), words.collect())
+        (puts(&changes), words.chain(wrong).collect())
     }
 
     /// What is to be written when a stack is wanted no longer: its addresses are reserved for a while.
@@ -188,10 +191,12 @@ impl Keeper {
         let book = self.book.director();
         let given = book.given();
         // The default route is everybody's.
-        let subnets = |routes: &[(Cidr, String)]| {
-            let to = routes.iter().map(|(to, _)| *to);
-            to.filter(|s| s.prefix() > 0).collect()
+        let subnets = |routes: &[(Cidr, String)], devices: Option<&BTreeSet<String>>| {
+            let routes = routes.iter().filter(|(to, _)| to.prefix() > 0);
+            let fit = routes.filter(|(_, on)| devices.is_none_or(|devices| devices.contains(on)));
+            fit.map(|(to, _)| *to).collect()
         };
+        let mut said: BTreeMap<String, Option<BTreeSet<String>>> = BTreeMap::new();
         for node in self.fleet.members() {
             lan.names.insert(node.id.clone(), node.name.clone());
             let own = node.addresses.iter().filter_map(|a| host_of(a));
@@ -199,12 +204,18 @@ impl Keeper {
             let Some(report) = self.fleet.report_of(&node) else {
                 continue;
             };
-            lan.subnets.insert(node.id.clone(), subnets(&report.routes));
+            let of = subnets(&report.routes, report.devices.as_ref());
+            lan.subnets.insert(node.id.clone(), of);
+            said.insert(node.id.clone(), report.devices.clone());
             lan.taken.extend(&report.taken);
         }
         // What was reported may be of a moment ago.
-        lan.subnets
-            .insert(self.fleet.id(), subnets(&networks::routes()));
+        let own = self.own_devices();
+        let of = subnets(&networks::routes(), own.as_ref());
+        lan.subnets.insert(self.fleet.id(), of);
+        said.insert(self.fleet.id(), own);
+        let said = said.into_iter();
+        lan.devices = said.filter_map(|(id, of)| Some((id, of?))).collect();
         lan.taken.extend(self.taken());
         lan.taken.extend(&book.reserved);
         let newer = book.newer.iter();

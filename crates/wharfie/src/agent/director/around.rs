@@ -19,14 +19,25 @@ const FORGET: Duration = Duration::from_secs(300);
 pub(in crate::agent) struct Around {
     /// Addresses that somebody else was seen to use, when, and who.
     taken: Mutex<BTreeMap<IpAddr, (Instant, Mac)>>,
-    /// Hardware addresses of this node's devices there.
-    own: Mutex<BTreeSet<Mac>>,
+    /// What this node has there itself.
+    own: Mutex<Own>,
     /// Which node held each address, before this one did.
     holders: Mutex<Holders>,
     /// Addresses that are on devices of this host.
     on: Mutex<BTreeSet<IpAddr>>,
     /// Whoever changes how long addresses stay has it: the agent's end comes last.
     pub(super) lasting: tokio::sync::Mutex<()>,
+}
+
+/// What a node has on the network around by itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Own {
+    /// Hardware addresses of its devices.
+    pub(super) macs: BTreeSet<Mac>,
+    /// Those of its devices that addresses can be on; not known before it was looked.
+    pub(super) devices: Option<BTreeSet<String>>,
+    /// Its own addresses in the director's ranges: no service has them.
+    pub(super) addresses: BTreeSet<IpAddr>,
 }
 
 /// A node, as its hardware address is seen on the network around.
@@ -60,23 +71,30 @@ impl Around {
 }
 
 impl Keeper {
-    /// Addresses that somebody else was seen to use, by this node.
+    /// Addresses that somebody else was seen to use, by this node, and its own.
     pub(in crate::agent) fn taken(&self) -> Vec<IpAddr> {
+        let mut all = lock(&self.around.own).addresses.clone();
         let mut taken = lock(&self.around.taken);
         taken.retain(|_, (seen, _)| seen.elapsed() < FORGET);
-        if taken.is_empty() {
-            return Vec::new();
+        if !taken.is_empty() {
+            // A node that was not known as one, as after a start in isolation, is nobody else.
+            let nodes = self.hardware();
+            taken.retain(|_, (_, mac)| !nodes.contains_key(mac));
         }
-        // A node that was not known as one, as after a start in isolation, is nobody else.
-        let nodes = self.hardware();
-        taken.retain(|_, (_, mac)| !nodes.contains_key(mac));
-        taken.keys().copied().collect()
+        all.extend(taken.keys());
+        all.into_iter().collect()
+    }
+
+    /// Devices of this node that addresses can be on; not known before it was looked.
+    pub(in crate::agent) fn own_devices(&self) -> Option<BTreeSet<String>> {
+        lock(&self.around.own).devices.clone()
     }
 
     /// Hardware addresses of this node's devices there.
     pub(in crate::agent) fn own_macs(&self) -> Vec<wharfie_core::network::Mac> {
         let own = lock(&self.around.own);
-        own.iter()
+        own.macs
+            .iter()
             .map(|mac| wharfie_core::network::Mac(mac.0))
             .collect()
     }
@@ -100,14 +118,20 @@ impl Keeper {
         all
     }
 
-    /// Takes note of who else has addresses, and of this node's devices.
-    pub(super) fn take_note(&self, used: &BTreeMap<IpAddr, Mac>, macs: &BTreeSet<Mac>) {
+    /// Takes note of who else has addresses, and of what this node has.
+    pub(super) fn take_note(&self, used: &BTreeMap<IpAddr, Mac>, new: Own) {
         let mut own = lock(&self.around.own);
-        if *own != *macs {
-            own.clone_from(macs);
+        let differs = *own != new;
+        // Who has addresses, and on which device, is looked at anew.
+        let matters = (&own.devices, &own.addresses) != (&new.devices, &new.addresses);
+        *own = new;
+        drop(own);
+        if differs {
             self.news.send_modify(|news| news.tell());
         }
-        drop(own);
+        if matters {
+            self.wake_all();
+        }
         if used.is_empty() {
             return;
         }

@@ -11,6 +11,7 @@ use wharfie_core::director::{Asked, Led, Peer, Rivals, Stand, Verdict};
 use wharfie_core::heal::Millis;
 use wharfie_host::net::{self, Error, Gate, LanAddress, LanAddresses, Mac, Namespace, Redirector};
 
+use super::around::Own;
 use super::decide::{self, Nodes, On};
 use super::ears::{Claim, Ears, Heard};
 use super::wanted::Wanted;
@@ -47,8 +48,12 @@ pub(super) struct Done {
     pub(super) used: BTreeMap<IpAddr, Mac>,
     /// Addresses that are on devices now.
     pub(super) on: BTreeSet<IpAddr>,
-    /// Of the devices that addresses are on.
-    pub(super) macs: BTreeSet<Mac>,
+    /// What this host has itself.
+    pub(super) own: Own,
+    /// Those of which it could not be asked who has them.
+    unasked: BTreeSet<IpAddr>,
+    /// What is wrong with devices, in words.
+    lacking: Vec<String>,
     /// What could not be done, in words.
     pub(super) failed: Vec<String>,
     /// This is to be looked at again soon.
@@ -120,7 +125,10 @@ impl Held {
             }
         }
         self.probe(wanted, &wished, repair, now, &mut done);
-        wished.retain(|w| !done.used.contains_key(&w.address) && !self.rivals.is_left(&w.address));
+        wished.retain(|LanAddress { address, .. }| {
+            let others = done.used.contains_key(address) || self.rivals.is_left(address);
+            !others && !done.unasked.contains(address)
+        });
         self.lead_on(wanted, &mut done);
         self.have(wanted, &wished, (repair, now), &mut done);
         let mut about: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
@@ -131,7 +139,33 @@ impl Held {
         done.failed.extend(failed.iter().map(Error::to_string));
         done.on = self.on.keys().copied().collect();
         done.again = !done.failed.is_empty() || self.rivals.is_any_left();
+        // That waits for people.
+        done.failed.append(&mut done.lacking);
         done
+    }
+
+    /// Looks what this host has itself.
+    fn look(&self, wanted: &Wanted, done: &mut Done) {
+        let fit = self.addresses.fit();
+        for name in &wanted.devices {
+            let device = net::device(&self.host, name).ok().flatten();
+            done.own.macs.extend(device.as_ref().and_then(|d| d.mac));
+            let others = wanted.device.is_none() && wanted.devices.iter().any(|d| fit.contains(d));
+            if fit.contains(name) || others {
+                continue;
+            }
+            let why = match device {
+                None => "is not there",
+                Some(device) if !device.is_up => "is down",
+                Some(_) => "has no cable",
+            };
+            done.lacking.push(format!(
+                "device {name} {why}: addresses are on other nodes if they can be; `wharfie director init --device NAME@NODE` says another one"
+            ));
+        }
+        let known = wanted.links.intersection(fit);
+        done.own.devices = Some(known.cloned().collect());
+        done.own.addresses.clone_from(self.addresses.others());
     }
 
     /// What is to be on which device.
@@ -221,20 +255,38 @@ impl Held {
         now: Millis,
         done: &mut Done,
     ) {
-        let mut asked: BTreeMap<&str, Vec<IpAddr>> = BTreeMap::new();
+        // By families: that one cannot be asked for says nothing of the other.
+        let mut asked: BTreeMap<(&str, bool), Vec<IpAddr>> = BTreeMap::new();
         for one in wished {
             let ip = one.address;
             let kind = (wanted.new.contains(&ip), self.rivals.is_left(&ip));
             let seen = (wanted.stand, repair, &wanted.nodes.live);
             if decide::is_asked(self.on.get(&ip), kind, seen, now) {
-                asked.entry(&one.device).or_default().push(ip);
+                let of = (one.device.as_str(), ip.is_ipv6());
+                asked.entry(of).or_default().push(ip);
             }
         }
-        for (device, addresses) in asked {
+        for ((device, _), addresses) in asked {
+            let known = net::device(&self.host, device);
+            if known.is_ok_and(|d| d.is_some_and(|d| d.mac.is_none())) {
+                // There are no neighbours who could have them.
+                continue;
+            }
             let found = match net::probe(&self.host, device, &addresses, PROBE) {
                 Ok(found) => found,
                 Err(e) => {
-                    done.failed.push(e.to_string());
+                    // What is in use already stays.
+                    let new = addresses.into_iter().filter(|ip| !self.on.contains_key(ip));
+                    let new: Vec<IpAddr> = new.collect();
+                    let words: Vec<String> = new.iter().map(IpAddr::to_string).collect();
+                    done.failed.push(match words.is_empty() {
+                        true => e.to_string(),
+                        false => format!(
+                            "{} not used yet, as nobody can be asked who has what: {e}",
+                            words.join(", ")
+                        ),
+                    });
+                    done.unasked.extend(new);
                     continue;
                 }
             };
@@ -285,15 +337,15 @@ impl Held {
                 return;
             }
         };
-        for device in &wanted.devices {
-            let device = net::device(&self.host, device);
-            done.macs.extend(device.ok().flatten().and_then(|d| d.mac));
-        }
+        self.look(wanted, done);
         let mut on = BTreeMap::new();
         for LanAddress {
             address, device, ..
         } in wished
         {
+            if !self.addresses.has(address) {
+                continue;
+            }
             let known = self.on.remove(address);
             let known = known.filter(|_| !changes.added.contains(address));
             let new = On {

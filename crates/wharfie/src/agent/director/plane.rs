@@ -95,6 +95,8 @@ pub(in crate::agent) async fn keep(keeper: Arc<Keeper>) {
             }
             continue;
         }
+        // Before all that takes its time: a container is about to be started that needs the port.
+        page.make_way(&keeper, director.page);
         let repair = repaired.elapsed() >= REPAIR;
         if repair {
             repaired = Instant::now();
@@ -127,7 +129,10 @@ pub(in crate::agent) async fn keep(keeper: Arc<Keeper>) {
         };
         drop(lasts);
         held = back;
-        keeper.take_note(&done.used, &done.macs);
+        let mut own = done.own;
+        let ranges = || director.ranges.iter().map(|r| r.range);
+        own.addresses.retain(|ip| ranges().any(|r| r.contains(*ip)));
+        keeper.take_note(&done.used, own);
         keeper.around.note_on(done.on);
         if !done.told.is_empty() {
             tell_again(&keeper, done.told);

@@ -36,6 +36,8 @@ pub(super) struct Wanted {
     pub(super) hardware: BTreeMap<Mac, Known>,
     /// Devices that may have addresses.
     pub(super) devices: BTreeSet<String>,
+    /// Devices by which something is reached, and the one that was said.
+    pub(super) links: BTreeSet<String>,
     /// The device that was said.
     pub(super) device: Option<String>,
     /// The nodes that answer.
@@ -114,10 +116,10 @@ impl Keeper {
             subnets.extend(object.pools().map(|p| p.subnet.to_string()));
         }
         let device = director.device_of(&self.fleet.me().name).map(str::to_owned);
-        let ends = director.ranges.iter().map(|r| r.range.first());
-        let ends: Vec<IpAddr> = ends.collect();
+        let links = routes.iter().map(|(_, device)| device);
+        let links = links.chain(&device).cloned().collect();
         let near = routes.into_iter();
-        let near = near.filter(|(to, _)| ends.iter().any(|a| to.contains(*a)));
+        let near = near.filter(|(to, _)| director.ranges.iter().any(|r| r.range.overlaps(to)));
         let devices = device.iter().cloned().chain(near.map(|(_, device)| device));
         let live = scene.nodes().filter(|n| n.live).map(|n| n.id.clone());
         let names = scene.nodes().filter(|n| n.id != me);
@@ -129,6 +131,7 @@ impl Keeper {
             led,
             passed,
             devices: devices.collect(),
+            links,
             new,
             from,
             subnets,

@@ -26,6 +26,8 @@ pub(super) struct Doors {
     owners: BTreeMap<PublishedPort, String>,
     /// Networks by which connections come to tasks of a service, by stack and service.
     ways: BTreeMap<(String, String), BTreeSet<String>>,
+    /// The port at which this node answers for the zone.
+    zone: Option<u16>,
     /// What cannot be, in words.
     pub(super) clashes: Vec<String>,
 }
@@ -42,7 +44,10 @@ impl Doors {
     /// What this node publishes: ports whose network has its bridge here.
     pub(super) fn of(scene: &Scene) -> Self {
         let table = scene.with(publish);
+        let settings = scene.director.settings.iter();
+        let mut zone = settings.filter(|s| !s.zone.is_empty()).map(|s| s.dns_port);
         let mut doors = Self {
+            zone: zone.next(),
             clashes: table.clashes,
             ..Self::default()
         };
@@ -120,6 +125,9 @@ impl Doors {
             };
             let owner = self.owners.get(&key).map_or("", String::as_str);
             let why = match error.kind() {
+                io::ErrorKind::AddrInUse if self.zone == Some(port.number) => {
+                    "this node answers for the zone there; `wharfie director init --dns-port PORT` takes another port".to_owned()
+                }
                 io::ErrorKind::AddrInUse => "another program of this host has it".to_owned(),
                 _ => error.to_string(),
             };

@@ -2,8 +2,10 @@
 
 mod html;
 mod look;
+mod users;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +18,19 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use wharfie_core::heal::Millis;
 use wharfie_core::report::ReportedContainer;
 
 use self::html::{Port, Row, page};
 use self::look::Known;
+use self::users::Users;
 use crate::accept::{Limits, Room};
 use crate::agent::keeper::Keeper;
 use crate::api_director::DirectorLine;
 
+/// What to do about a port that somebody else has.
+const OTHER: &str = "`wharfie director init --page PORT` takes another port, 0 for none";
 /// So many ports of a service are shown: an image may expose thousands.
 const PORTS: usize = 32;
 /// So many pages are made at a time.
@@ -42,6 +49,10 @@ pub(super) struct Page {
     making: Arc<Semaphore>,
     room: Arc<Room>,
     listening: BTreeMap<SocketAddr, Listening>,
+    began: Instant,
+    users: Users,
+    /// Who else is to have the port.
+    owner: Option<String>,
 }
 
 /// What answers at one address.
@@ -64,6 +75,9 @@ impl Default for Page {
             making: Arc::new(Semaphore::new(PAGES)),
             room: Arc::new(Room::new("the index page", LIMITS)),
             listening: BTreeMap::new(),
+            began: Instant::now(),
+            users: Users::default(),
+            owner: None,
         }
     }
 }
@@ -76,6 +90,19 @@ struct Shown {
 }
 
 impl Page {
+    /// Lets go of the port at once if a service or a container is to have it.
+    pub(super) fn make_way(&mut self, keeper: &Keeper, port: u16) {
+        let stacks = keeper.book.stacks();
+        let stacks = stacks.values().map(|entry| &*entry.stack);
+        let report = keeper.fleet.report().borrow().clone();
+        let now = Millis::try_from(self.began.elapsed().as_millis()).unwrap_or(Millis::MAX);
+        let owner = self.users.of(port, stacks, &report.containers, now);
+        self.owner = owner.filter(|_| port != 0);
+        if self.owner.is_some() {
+            self.listening.clear();
+        }
+    }
+
     /// Answers at these addresses and no others; what could not be, in words.
     pub(super) async fn listen(
         &mut self,
@@ -83,11 +110,18 @@ impl Page {
         addresses: &[IpAddr],
         port: u16,
     ) -> Vec<String> {
+        self.make_way(keeper, port);
+        if let Some(owner) = &self.owner {
+            return vec![format!(
+                "the index page is not at port {port}, which {owner} publishes: {OTHER}"
+            )];
+        }
         let of = addresses.iter().filter(|_| port != 0);
         let wanted: BTreeSet<SocketAddr> = of.map(|ip| SocketAddr::new(*ip, port)).collect();
         self.listening
             .retain(|at, listening| wanted.contains(at) && !listening.task.is_finished());
         let mut failed = Vec::new();
+        let mut owner = None;
         for at in wanted {
             if self.listening.contains_key(&at) {
                 continue;
@@ -106,9 +140,17 @@ impl Page {
                         tokio::spawn(async move { room.serve(listener, router, until).await });
                     self.listening.insert(at, Listening { end, task });
                 }
-                Err(e) => failed.push(format!(
-                    "the index page is not at {at}: {e}; `wharfie director init --page PORT` takes another port, 0 for none"
-                )),
+                Err(e) => {
+                    if owner.is_none() && e.kind() == ErrorKind::AddrInUse {
+                        let engine = keeper.engine().ok();
+                        owner = Some(wharfie_host::port_owner(port, engine.as_ref()).await);
+                    }
+                    let why = match &owner {
+                        Some(owner) => format!("{owner} has the port"),
+                        None => e.to_string(),
+                    };
+                    failed.push(format!("the index page is not at {at}: {why}; {OTHER}"));
+                }
             }
         }
         failed

@@ -15,6 +15,9 @@ use wharfie_core::{labels, names};
 
 use crate::{Engine, Error, podman};
 
+/// The Engine waits for a container that hangs before it tells of it.
+const SAYS: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// What is looked at.
 #[derive(Debug, Clone, Copy)]
 pub enum Scope<'a> {
@@ -69,7 +72,7 @@ impl Engine {
             self.volumes(scope),
             self.images(scope),
         )?;
-        self.find_stranded(&mut containers).await?;
+        self.find_stranded(&mut containers).await;
         // Podman gives a network's name for its id in the list of containers.
         for (name, id) in containers.iter_mut().flat_map(|c| &mut c.networks) {
             if let Some(network) = networks.get(name).filter(|_| id == name) {
@@ -85,27 +88,30 @@ impl Engine {
     }
 
     /// Sees who was left in a namespace that its owner has left: the Engine gives an owner that it
-    /// starts again another one, and leaves the others where they are.
-    async fn find_stranded(&self, containers: &mut [Container]) -> Result<(), Error> {
-        let joined = containers.iter_mut();
-        let joined = joined.filter(|c| !c.joined.is_empty() && c.state == State::Running);
-        for container in joined {
-            let own = self.started(&container.id).await?;
-            let owner = self.started(&container.joined).await?;
-            container.stranded = own.zip(owner).is_some_and(|(own, owner)| own < owner);
+    /// starts again another one, and leaves the others where they are. Where the Engine does not say
+    /// soon, nobody was.
+    async fn find_stranded(&self, containers: &mut [Container]) {
+        let joined = |c: &Container| !c.joined.is_empty() && c.state == State::Running;
+        let ids = containers.iter().filter(|c| joined(c));
+        let ids: BTreeSet<String> = ids.flat_map(|c| [c.id.clone(), c.joined.clone()]).collect();
+        let started = ids.into_iter().map(|id| async {
+            let started = tokio::time::timeout(SAYS, self.started(&id)).await;
+            (id, started.ok().flatten())
+        });
+        let started: BTreeMap<String, Option<jiff::Timestamp>> =
+            join_all(started).await.into_iter().collect();
+        let of = |id: &String| started.get(id).copied().flatten();
+        for container in containers.iter_mut().filter(|c| joined(c)) {
+            let times = of(&container.id).zip(of(&container.joined));
+            container.stranded = times.is_some_and(|(own, owner)| own < owner);
         }
-        Ok(())
     }
 
-    /// When a container that runs was started; none if it does not run.
-    async fn started(&self, id: &str) -> Result<Option<jiff::Timestamp>, Error> {
-        let state = match self.inspect(id).await {
-            Ok(found) => found.state,
-            Err(e) if e.is_not_found() => None,
-            Err(e) => return Err(e),
-        };
-        let state = state.filter(|s| s.running == Some(true));
-        Ok(state.and_then(|s| s.started_at?.parse().ok()))
+    /// When a container that runs was started; none if it does not run, or the Engine does not say.
+    async fn started(&self, id: &str) -> Option<jiff::Timestamp> {
+        let state = self.inspect(id).await.ok()?.state?;
+        let state = Some(state).filter(|s| s.running == Some(true));
+        state?.started_at?.parse().ok()
     }
 
     /// Containers of a project, running or not. `size` asks for their sizes, which takes the

@@ -4,6 +4,9 @@
 
 use std::net::IpAddr;
 
+/// Of so many nodes at most, more than half have to be linked to an address before it is kept.
+const ENOUGH: usize = 5;
+
 /// What a node knows of where it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Known {
@@ -17,6 +20,8 @@ pub struct Known {
     pub advertised: Vec<IpAddr>,
     /// This host's end of each connection that there is to another node.
     pub reached: Vec<IpAddr>,
+    /// How many other nodes there are.
+    pub others: usize,
     /// What was chosen before because nodes were reached there.
     pub kept: Option<IpAddr>,
 }
@@ -51,14 +56,17 @@ pub fn choose(known: &Known) -> Underlay {
     let most = reached
         .iter()
         .max_by_key(|a| (count(a), std::cmp::Reverse(**a)));
-    let proven = known.kept.as_ref().filter(is_open).or(most);
+    let kept = known.kept.as_ref().filter(is_open);
+    // The first link may be by an address that the next ones are not by. In large clusters a node has few.
+    let is_proven = most.is_some_and(|most| count(most) * 2 > known.others.min(ENOUGH));
+    let proven = kept.or(most);
     let any = || {
         let (v4, v6) = (v4(&known.open), known.reached.iter().find(is_open));
         v4.first().or(v6).or(known.open.first()).copied()
     };
     Underlay {
         address: proven.copied().or_else(any),
-        stays: proven.is_some(),
+        stays: kept.is_some() || is_proven,
     }
 }
 
@@ -125,7 +133,14 @@ mod tests {
         let mut known = known();
         let chosen = choose(&known);
         assert_eq!((chosen.address, chosen.stays), (one("10.0.2.15"), false));
+        known.others = 3;
         known.reached = all("192.168.56.10");
+        let chosen = choose(&known);
+        assert_eq!(
+            (chosen.address, chosen.stays),
+            (one("192.168.56.10"), false)
+        );
+        known.reached = all("192.168.56.10 192.168.56.10");
         let chosen = choose(&known);
         assert_eq!((chosen.address, chosen.stays), (one("192.168.56.10"), true));
         known.reached = all("192.168.56.10 10.0.2.15 192.168.56.10");

@@ -38,13 +38,19 @@ pub fn forget(
     protocol: Protocol,
 ) -> Result<usize, Error> {
     let mut socket = connect(namespace)?;
-    let entries = ask(&mut socket, IPCTNL_MSG_CT_GET, AF_UNSPEC, NLM_F_DUMP, &[])?;
+    let is_of = |entry: &[u8]| {
+        let mut backends = backends.iter();
+        backends.any(|backend| is_answered_by(entry, *backend, protocol))
+    };
+    let entries = ask(
+        &mut socket,
+        (IPCTNL_MSG_CT_GET, NLM_F_DUMP),
+        AF_UNSPEC,
+        &[],
+        is_of,
+    )?;
     let mut forgotten = 0;
     for (family, entry) in entries {
-        let is_of = |backend: &IpAddr| is_answered_by(&entry, *backend, protocol);
-        if !backends.iter().any(is_of) {
-            continue;
-        }
         let mut about = Vec::new();
         for kind in [CTA_TUPLE_ORIG, CTA_ID, CTA_ZONE] {
             if let Some(value) = attribute(&entry, kind) {
@@ -57,7 +63,8 @@ pub fn forget(
                 }
             }
         }
-        match ask(&mut socket, IPCTNL_MSG_CT_DELETE, family, NLM_F_ACK, &about) {
+        let delete = (IPCTNL_MSG_CT_DELETE, NLM_F_ACK);
+        match ask(&mut socket, delete, family, &about, |_| false) {
             Ok(_) => forgotten += 1,
             Err(error) if error.is(Errno::NOENT) => {} // it ended by itself
             Err(error) => return Err(error),
@@ -81,13 +88,13 @@ fn is_answered_by(entry: &[u8], backend: IpAddr, protocol: Protocol) -> bool {
     is_from && number == Some(&[protocol.number(backend.is_ipv6())][..])
 }
 
-/// What the kernel says, each with its address family (`nfgenmsg`).
+/// What the kernel says and is meant, each with its address family (`nfgenmsg`).
 fn ask(
     socket: &mut Socket,
-    kind: u16,
+    (kind, flags): (u16, u16),
     family: u8,
-    flags: u16,
     about: &[u8],
+    is_meant: impl Fn(&[u8]) -> bool,
 ) -> Result<Vec<(u8, Vec<u8>)>, Error> {
     let mut bytes = Vec::new();
     let sequence = socket.next_sequence();
@@ -108,7 +115,9 @@ fn ask(
                 let (Some(family), Some(entry)) = (body.first(), body.get(4..)) else {
                     continue;
                 };
-                objects.push((*family, entry.to_vec()));
+                if is_meant(entry) {
+                    objects.push((*family, entry.to_vec()));
+                }
             }
             Said::Done => {}
             Said::Refused { errno, words } => {

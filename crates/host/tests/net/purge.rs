@@ -105,6 +105,10 @@ fn what_was_made_is_removed_and_nothing_else() {
         .apply(&firewall)
         .unwrap();
 
+    // Whoever lists all rules sees them.
+    for space in [&h1.space, &a.space] {
+        assert!(space.nft("list ruleset").contains("wharfie_"));
+    }
     let purged = purge(&host).unwrap();
     assert_eq!(purged.devices, ["wvx5"]);
     assert_eq!(purged.tables.len(), 4, "{purged:?}");

@@ -4,7 +4,7 @@
 //! else is sent there, so that pings too are answered by a task. As with published ports the
 //! client's address is kept where a way leads back.
 //!
-//! `addresses4` (address → number of a chain) and `turns4` (number → chain) lead to a chain that draws
+//! `addresses4` (address → number of a chain) and `turns4` (0 . number → chain) lead to a chain that draws
 //! a number, marks the connection, and takes a task from `tasks4` (address . number → task). There are
 //! few chains for all addresses: so no element with a verdict comes with an address, for which the
 //! kernel would go through all others. An address without tasks leads to itself:
@@ -202,10 +202,13 @@ fn parts(one: &Redirected, known: Option<&Set>, salt: u64) -> Parts {
             ("refused", refused.into_iter().collect()),
             (
                 "addresses",
-                BTreeMap::from([(own.into(), Value::Bytes(number.clone()))]),
+                BTreeMap::from([(own.into(), Value::Bytes(number))]),
             ),
         ],
-        turn: (number.into(), turns.verdict),
+        turn: (
+            concat(&[Field::Mark(0), Field::Mark(turns.number)]).into(),
+            turns.verdict,
+        ),
     }
 }
 
@@ -222,7 +225,7 @@ fn frame(redirecting: &Redirecting) -> Table {
     for ipv6 in [false, true] {
         let address = kind(ipv6);
         let addresses = Set::map([address], Data::Fields(vec![Type::Mark]));
-        let turns = Set::map([Type::Mark], Data::Verdict);
+        let turns = Set::map([Type::Mark, Type::Mark], Data::Verdict);
         let tasks = Set::map([address, Type::Mark], Data::Fields(vec![address]));
         let refused = Set::of([address]);
         for (name, set) in [

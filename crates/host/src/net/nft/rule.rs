@@ -171,17 +171,26 @@ impl Rule {
         })
     }
 
-    /// What is loaded has a number in one map, which says in another what becomes of the packet. So
+    /// What is loaded has a number in one map, which says in another what becomes of the packet; the key
+    /// there is zero and the number. So
     /// elements come to the first at the same cost whatever is in it; of a map with verdicts the
     /// kernel goes through all each time one comes.
     pub(crate) fn numbered_verdict(self, load: &[Load], numbers: &str, verdicts: &str) -> Self {
-        let map = |map: &str, to| Expr::Map {
+        let map = |map: &str, from, to| Expr::Map {
             map: map.to_owned(),
-            from: SCRATCH,
+            from,
             to,
         };
-        let rule = self.steps(loads(load)).step(map(numbers, Some(SCRATCH)));
-        rule.step(map(verdicts, None))
+        // Beside what is loaded. `nft` does not know how long that is which comes out of a map: it would
+        // look for the rest of the next key behind it, and abort, whoever lists whatever rules. It
+        // does know how long the zeros were into which the number is put.
+        let (key, number) = (Register(4), Register(5));
+        let rule = self.steps(loads(load)).step(Expr::Immediate {
+            to: key,
+            value: vec![0; 8],
+        });
+        let rule = rule.step(map(numbers, SCRATCH, Some(number)));
+        rule.step(map(verdicts, key, None))
     }
 
     fn any_bit(self, load: Expr, bits: u32) -> Self {

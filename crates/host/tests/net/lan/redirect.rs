@@ -464,3 +464,34 @@ fn what_makes_no_sense_is_refused_and_a_purge_leaves_nothing() {
     assert_eq!(purged.addresses, [both()[0]]);
     assert_eq!(state(host), before);
 }
+
+/// People, and programs such as firewalld, list all rules that there are.
+#[test]
+fn nft_can_show_it() {
+    if !possible() {
+        return;
+    }
+    let Setup {
+        host,
+        tasks,
+        mut redirector,
+        ..
+    } = setup();
+    let one = Redirected {
+        address: V4.parse().unwrap(),
+        tasks: tasks.iter().map(Container::address).collect(),
+        here: false,
+    };
+    let none = Redirected {
+        address: V6.parse().unwrap(),
+        tasks: Vec::new(),
+        here: false,
+    };
+    let all = Redirecting {
+        addresses: vec![one, none],
+        ..Redirecting::default()
+    };
+    redirector.apply(&all).unwrap();
+    let listed = host.space.nft("list ruleset");
+    assert!(listed.contains("table inet wharfie_director"), "{listed}");
+}

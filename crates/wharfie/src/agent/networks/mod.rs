@@ -123,7 +123,15 @@ pub(super) fn has<'a>(containers: impl Iterator<Item = &'a network::Running>) ->
         let at = on.flat_map(|(name, at)| at.addresses().map(|a| (name.clone(), a)));
         at.map(|key| (key, holder_of(c)))
     });
-    each.collect()
+    let mut has = Has::new();
+    for (key, holder) in each {
+        // Of several, after a cut, the same one in the eyes of all nodes.
+        let first = has.entry(key).or_insert_with(|| holder.clone());
+        if holder < *first {
+            *first = holder;
+        }
+    }
+    has
 }
 
 /// Who answers for names on a network where a node's own addresses are these: its gateway there.

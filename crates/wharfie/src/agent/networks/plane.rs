@@ -468,7 +468,7 @@ impl Plane {
         for container in ended.filter(|c| walls.contains_key(&service_of(c))) {
             let at = container.networks.values();
             let addresses: Vec<IpAddr> = at.flat_map(network::Attachment::addresses).collect();
-            holds.hold(&addresses, now());
+            holds.hold(&addresses, now(), repair);
         }
         let (mut failed, mut cables) = (Vec::new(), BTreeSet::new());
         self.unwalled = false;
@@ -493,13 +493,16 @@ impl Plane {
                 }
                 Ok(false) => self.unwalled |= is_walled,
                 Err(e) => {
-                    let inside = self.inside.remove(id);
-                    let open = is_walled && !inside.is_some_and(|i| i.is_walled());
-                    if open && !matches!(e, NetError::NotSupported { .. }) {
+                    let known = self.inside.get(id);
+                    let has_wall = known.is_some_and(|i| i.is_walled() && i.is_alive());
+                    if !has_wall {
+                        self.inside.remove(id);
+                    }
+                    if is_walled && !has_wall && !matches!(e, NetError::NotSupported { .. }) {
                         // Rather nothing passes than everything.
                         let at = container.networks.values();
                         let at = at.flat_map(network::Attachment::addresses);
-                        holds.hold(&at.collect::<Vec<_>>(), now());
+                        holds.hold(&at.collect::<Vec<_>>(), now(), repair);
                     }
                     failed.push(match e {
                         NetError::NotSupported { .. } => {

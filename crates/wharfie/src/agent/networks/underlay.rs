@@ -64,8 +64,10 @@ impl Keeper {
             let Some(place) = keeper.fleet.place() else {
                 return Ok(None);
             };
+            let others = keeper.fleet.remaining().len().saturating_sub(1);
             Ok(Some(Known {
                 told,
+                others,
                 here: place.here,
                 open: place.open,
                 advertised: place.advertised,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use wharfie_core::network::encrypt::Encryption;
-use wharfie_core::network::{Attachment, Fixed, Node, Running, World};
+use wharfie_core::network::{Fixed, Node, Running, World};
 use wharfie_core::report::ReportedContainer;
 use wharfie_core::{Stack, State};
 
@@ -65,13 +65,19 @@ impl Scene {
         others.filter_map(|n| n.address)
     }
 
-    /// Addresses of containers that run on nodes which answer.
+    /// Addresses of containers that run on nodes which answer. Networks of one node's Engine alone have
+    /// the same addresses everywhere: only those of this node are meant.
     pub(super) fn there(&self) -> BTreeSet<IpAddr> {
-        let containers = self.nodes.iter().filter(|n| n.live);
-        let containers = containers.flat_map(|n| &n.containers);
-        let running = containers.filter(|c| c.state == State::Running);
-        let at = running.flat_map(|c| c.networks.values());
-        at.flat_map(Attachment::addresses).collect()
+        let mut there = BTreeSet::new();
+        for node in self.nodes.iter().filter(|n| n.live) {
+            let spans = |name: &String| self.book.networks.contains_key(name);
+            let containers = node.containers.iter();
+            let running = containers.filter(|c| c.state == State::Running);
+            let at = running.flat_map(|c| &c.networks);
+            let at = at.filter(|(name, _)| node.id == self.me || spans(name));
+            there.extend(at.flat_map(|(_, at)| at.addresses()));
+        }
+        there
     }
 
     /// All nodes.

@@ -162,9 +162,13 @@ impl Holds {
         Ok(())
     }
 
-    /// Cuts addresses off of containers that may begin again, or have no firewall yet.
-    pub(super) fn hold(&self, addresses: &[IpAddr], now: i64) {
-        if self.is_held(addresses, now) {
+    /// Cuts addresses off of containers that may begin again, or have no firewall yet. `repair`: also
+    /// those that are cut off already, which somebody else may have changed.
+    pub(super) fn hold(&self, addresses: &[IpAddr], now: i64, repair: bool) {
+        if self.is_held(addresses, now) && !repair {
+            return;
+        }
+        if addresses.is_empty() {
             return;
         }
         if let Err(e) = self.before(addresses, now) {
